@@ -1,0 +1,1 @@
+"""How a workflow is run. Knows nothing of HTTP or SQS."""

@@ -1,0 +1,212 @@
+"""Every error a caller can meet, in one tree. A class's docstring is its default message.
+
+UnifiedApiError
+├── RequestRefused      before a job exists: the request is answered with a problem
+│   ├── MalformedBody · UnsupportedBody · BodyTooLarge
+│   ├── UnknownWorkflow · UnhealthyWorkflow · InvalidParameters
+│   ├── UnknownJob · UnknownOutput · InvalidQuery
+│   └── QueueFull · NotReady · StorageUnavailable · AuthNotConfigured
+└── JobFailed           a known end of a job: it becomes the job's `error` and `error_detail`
+    ├── InputFetchFailed · InputInvalid
+    ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
+    ├── Interrupted · PromptVanished
+    └── CrashLoop · NoOutput · PublishFailed · InternalError
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..workflows import Violation
+
+
+class UnifiedApiError(Exception):
+    """Something went wrong."""
+
+    code = "error"
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class RequestRefused(UnifiedApiError):
+    """The request was refused."""
+
+    code = "request_refused"
+
+
+class MalformedBody(RequestRefused):
+    """The request body is not a JSON object. Send one, or a multipart form."""
+
+    code = "malformed_body"
+
+
+class UnsupportedBody(RequestRefused):
+    """Send the body as application/json or multipart/form-data, without Content-Encoding."""
+
+    code = "unsupported_body"
+
+
+class BodyTooLarge(RequestRefused):
+    """The request body is too large."""
+
+    code = "body_too_large"
+
+
+class UnknownWorkflow(RequestRefused):
+    """There is no workflow of this name. GET /api/v1/workflows lists them."""
+
+    code = "unknown_workflow"
+
+
+class UnhealthyWorkflow(RequestRefused):
+    """This workflow cannot run on this machine. GET /api/v1/workflows says what is missing."""
+
+    code = "workflow_unhealthy"
+
+
+class InvalidParameters(RequestRefused):
+    """The parameters do not fit the workflow; see `errors`."""
+
+    code = "invalid_parameters"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__()
+        self.violations = tuple(violations)
+
+
+class UnknownJob(RequestRefused):
+    """There is no job of this id."""
+
+    code = "unknown_job"
+
+
+class UnknownOutput(RequestRefused):
+    """The job has no output of this number on this machine."""
+
+    code = "unknown_output"
+
+
+class InvalidQuery(RequestRefused):
+    """A query parameter is not valid."""
+
+    code = "invalid_query"
+
+
+class QueueFull(RequestRefused):
+    """Too many jobs are waiting. Try again later."""
+
+    code = "queue_full"
+    retryable = True
+
+
+class NotReady(RequestRefused):
+    """The service is not ready to take jobs. GET /health says why."""
+
+    code = "not_ready"
+    retryable = True
+
+
+class StorageUnavailable(RequestRefused):
+    """The job could not be stored, so it was not accepted. Check the disk of the server."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class AuthNotConfigured(RequestRefused):
+    """This server can be reached from the network but has no API keys, so it runs no jobs.
+
+    Let ComfyUI listen on 127.0.0.1, or set UNIFIED_API_ALLOW_ANONYMOUS=1 if everybody who can
+    reach this port is meant to run jobs.
+    """
+
+    code = "auth_not_configured"
+
+
+class JobFailed(UnifiedApiError):
+    """The job failed."""
+
+    code = "job_failed"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        node_id: str | None = None,
+        node_class: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.node_id = node_id
+        self.node_class = node_class
+
+
+class InputFetchFailed(JobFailed):
+    """An input picture could not be fetched."""
+
+    code = "input_fetch_failed"
+
+
+class InputInvalid(JobFailed):
+    """An input is not a picture this service can read (PNG, JPEG or WebP)."""
+
+    code = "input_invalid"
+
+
+class WorkflowInvalid(JobFailed):
+    """ComfyUI refused the workflow."""
+
+    code = "workflow_invalid"
+
+
+class ExecutionFailed(JobFailed):
+    """A node of the workflow failed."""
+
+    code = "execution_failed"
+
+
+class OutOfMemory(JobFailed):
+    """The GPU ran out of memory."""
+
+    code = "out_of_memory"
+
+
+class Interrupted(JobFailed):
+    """The run was interrupted in ComfyUI by somebody else."""
+
+    code = "interrupted"
+
+
+class PromptVanished(JobFailed):
+    """The job was removed from ComfyUI's queue by somebody else."""
+
+    code = "removed_from_queue"
+    retryable = True
+
+
+class CrashLoop(JobFailed):
+    """ComfyUI died each time it ran this job, so it is not tried again."""
+
+    code = "crash_loop"
+
+
+class NoOutput(JobFailed):
+    """The workflow ended without any output."""
+
+    code = "no_output"
+
+
+class PublishFailed(JobFailed):
+    """The result could not be stored."""
+
+    code = "publish_failed"
+
+
+class InternalError(JobFailed):
+    """The job failed by a fault of this service. Its log tells more."""
+
+    code = "internal_error"

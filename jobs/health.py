@@ -1,0 +1,26 @@
+"""Health: how each part of the service is, in three words and a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(str, Enum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part. The reason says what to do; a healthy part needs none."""
+
+    state: State = State.HEALTHY
+    reason: str | None = None
+
+
+def worst(components: dict[str, Component]) -> State:
+    """The state of the whole: that of its worst part."""
+    order = list(State)
+    return max((part.state for part in components.values()), key=order.index)

@@ -1,0 +1,182 @@
+"""Job: what is known of one job. It never changes; a transition returns a new one."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+from .errors import JobFailed
+
+
+class Status(str, Enum):
+    """What every client sees. It only moves forward, and a final one never changes."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (Status.PENDING, Status.PROCESSING)
+
+
+class Stage(str, Enum):
+    """The detail of a status that is not final. Clients must bear new ones."""
+
+    QUEUED = "queued"
+    FETCHING_INPUTS = "fetching_inputs"
+    RUNNING = "running"
+    PUBLISHING = "publishing"
+
+
+class Value(BaseModel):
+    """A value of a fixed shape."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rendered(Value):
+    """A file that ComfyUI left, not yet published."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+class Output(Value):
+    """A published file. `url` is None while it is served by this very machine."""
+
+    name: str
+    url: str | None = None
+    s3_uri: str | None = None
+    content_type: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+    sha256: str
+
+
+class Timings(Value):
+    """Milliseconds spent."""
+
+    queued_ms: int | None = None
+    inputs_ms: int | None = None
+    run_ms: int | None = None
+    publish_ms: int | None = None
+
+
+class ErrorDetail(Value):
+    """Why a job failed, for programs."""
+
+    code: str
+    retryable: bool = False
+    node_id: str | None = None
+    node_class: str | None = None
+
+
+class Job(Value):
+    """One request to run one workflow. Times are seconds since the epoch, UTC."""
+
+    job_id: str
+    workflow: str
+    status: Status = Status.PENDING
+    stage: Stage | None = Stage.QUEUED
+    #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
+    parameters: dict[str, Any]
+    metadata: dict[str, Any] = {}
+    #: Of the first output, fixed at acceptance so that its address is known before it exists.
+    extension: str = "png"
+    #: Executions started.
+    attempt: int = 0
+    #: When it may be taken up; None while somebody works on it and when it is final.
+    due: float | None = 0.0
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    timings: Timings = Timings()
+    rendered: tuple[Rendered, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    error: str | None = None
+    error_detail: ErrorDetail | None = None
+
+    @property
+    def next_prompt_id(self) -> str:
+        """The id in ComfyUI of the execution that would start now."""
+        return str(uuid5(NAMESPACE_OID, f"{self.job_id}/{self.attempt + 1}"))
+
+    def fetching(self, *, now: float) -> Job:
+        return self._with(
+            status=Status.PROCESSING,
+            stage=Stage.FETCHING_INPUTS,
+            due=None,
+            started_at=self.started_at or now,
+        )
+
+    def fetched(self, *, inputs_ms: int) -> Job:
+        return self._with(stage=Stage.QUEUED, timings=self._timed(inputs_ms=inputs_ms))
+
+    def running(self, *, now: float) -> Job:
+        waited_ms = int((now - self.created_at) * 1000) - (self.timings.inputs_ms or 0)
+        return self._with(
+            stage=Stage.RUNNING,
+            attempt=self.attempt + 1,
+            timings=self._timed(queued_ms=max(0, waited_ms)),
+        )
+
+    def publishing(self, rendered: tuple[Rendered, ...], *, run_ms: int) -> Job:
+        return self._with(
+            stage=Stage.PUBLISHING, rendered=rendered, timings=self._timed(run_ms=run_ms)
+        )
+
+    def completed(self, outputs: tuple[Output, ...], *, now: float, publish_ms: int) -> Job:
+        return self._with(
+            status=Status.COMPLETED,
+            stage=None,
+            outputs=outputs,
+            rendered=(),
+            finished_at=now,
+            timings=self._timed(publish_ms=publish_ms),
+        )
+
+    def failed(self, error: JobFailed, *, now: float) -> Job:
+        detail = ErrorDetail(
+            code=error.code,
+            retryable=error.retryable,
+            node_id=error.node_id,
+            node_class=error.node_class,
+        )
+        return self._with(
+            status=Status.FAILED,
+            stage=None,
+            rendered=(),
+            finished_at=now,
+            error=str(error),
+            error_detail=detail,
+        )
+
+    def put_back(self, *, due: float) -> Job:
+        """To be run again from the start. Still `processing`: a status never goes back."""
+        return self._with(stage=Stage.QUEUED, rendered=(), due=due)
+
+    def _timed(self, **spent: int) -> Timings:
+        return self.timings.model_copy(update=spent)
+
+    def _with(self, **changes: Any) -> Job:
+        if self.status.is_final:
+            raise ValueError(f"job {self.job_id} is {self.status.value} and cannot change")
+        return self.model_copy(update=changes)
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """1700000000.5 -> '2023-11-14T22:13:20.500Z'."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

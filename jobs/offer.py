@@ -1,0 +1,110 @@
+"""Offer: which workflows can run on this machine now, and what the others lack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..workflows import Catalog, Workflow
+from .errors import UnhealthyWorkflow, UnknownWorkflow, WorkflowInvalid
+from .prompt import Lack
+
+REFRESH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A workflow by its slug. Without a `workflow` its definition is broken."""
+
+    slug: str
+    workflow: Workflow | None
+    problems: tuple[str, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        return not self.problems
+
+
+class Offer:
+    """The catalog held against a machine. New definitions and models are seen by themselves.
+
+    `lacks` tells what a graph needs and the machine has not; on a machine that runs nothing
+    itself there is none.
+    """
+
+    def __init__(
+        self, catalog: Catalog, lacks: Callable[[dict[str, Any]], list[Lack]] = lambda graph: []
+    ) -> None:
+        self._catalog = catalog
+        self._lacks = lacks
+        self._offered: dict[str, Offered] = {}
+        self._refreshed = float("-inf")
+
+    def all(self) -> list[Offered]:
+        """Healthy and unhealthy, by slug."""
+        self._refresh()
+        return list(self._offered.values())
+
+    def find(self, slug: str) -> Offered:
+        """Raises UnknownWorkflow."""
+        self._refresh()
+        try:
+            return self._offered[slug]
+        except KeyError:
+            raise UnknownWorkflow() from None
+
+    def healthy(self, slug: str) -> Workflow:
+        """Raises UnknownWorkflow or, with what is missing, UnhealthyWorkflow."""
+        offered = self.find(slug)
+        if offered.workflow is None or offered.problems:
+            raise UnhealthyWorkflow(
+                f"The workflow {slug!r} cannot run on this machine: {'; '.join(offered.problems)}"
+            )
+        return offered.workflow
+
+    def definition(self, slug: str) -> Workflow:
+        """For a job accepted earlier, healthy or not. Raises WorkflowInvalid."""
+        self._refresh()
+        offered = self._offered.get(slug)
+        if offered is None or offered.workflow is None:
+            raise WorkflowInvalid(f"The workflow {slug!r} is no longer defined on this machine.")
+        return offered.workflow
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Model overrides that fit no workflow."""
+        return self._catalog.problems
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        self._catalog.refresh()
+        healthy_or_lacking = {
+            slug: Offered(slug, workflow, self._problems(workflow))
+            for slug, workflow in self._catalog.workflows.items()
+        }
+        broken = {
+            slug: Offered(slug, None, (reason,)) for slug, reason in self._catalog.broken.items()
+        }
+        self._offered = dict(sorted({**healthy_or_lacking, **broken}.items()))
+        self._refreshed = time.monotonic()
+
+    def _problems(self, workflow: Workflow) -> tuple[str, ...]:
+        bound = {(b.node, b.input) for places in workflow.bindings.values() for b in places}
+        return tuple(
+            _sentence(workflow, lack)
+            for lack in self._lacks(workflow.graph)
+            if (lack.node_id, lack.input) not in bound
+        )
+
+
+def _sentence(workflow: Workflow, lack: Lack) -> str:
+    for slot in workflow.models.values():
+        binding = slot.binding
+        if (binding.node, binding.input) == (lack.node_id, lack.input):
+            file = workflow.graph[binding.node]["inputs"][binding.input]
+            source = f" (from {slot.source})" if slot.source else ""
+            return f"model file {file} is missing: put it into models/{slot.folder}{source}"
+    return f"node {lack.node_id}: {lack.text}"

@@ -1,0 +1,214 @@
+"""Run: takes one job to its end. Fetch, render, execute, publish, each step kept before the next.
+
+What is written when decides what a crash leaves behind: the attempt before the execution (at its
+start if another prompt ran before it), the files before they are published, the published result
+before the status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..workflows import Workflow, render
+from .errors import CrashLoop, InternalError, JobFailed
+from .inputs import Inputs
+from .job import Job, Output, Stage
+from .offer import Offer
+from .outputs import intact, rendered_files
+from .prompt import Ending, Lack, Progress, ProgressMeter, Prompt
+from .store import Store
+from .threads import off_loop
+
+log = logging.getLogger(__name__)
+
+#: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
+FOLDER = "unified_api"
+RETRY_SECONDS = 2.0
+
+
+class Host(Protocol):
+    """What the engine needs of ComfyUI. `comfyui.ComfyUI` is it; tests bring their own."""
+
+    @property
+    def is_alive(self) -> bool: ...
+    @property
+    def is_idle(self) -> bool: ...
+    @property
+    def output_folder(self) -> Path: ...
+    def start(self) -> None: ...
+    async def run(
+        self, prompt: Prompt, hear: Callable[[str, dict[str, Any]], None]
+    ) -> Ending: ...
+    def lacks(self, graph: dict[str, Any]) -> list[Lack]: ...
+
+
+class Results(Protocol):
+    """Where results are published."""
+
+    async def open(self) -> None: ...
+    async def find(self, job: Job) -> tuple[Output, ...] | None: ...
+    async def publish(self, job: Job) -> tuple[Output, ...]: ...
+    def path(self, job: Job, number: int) -> Path: ...
+
+
+class Places:
+    """The places for our prompts in ComfyUI's queue, given out first come, first served."""
+
+    def __init__(self, number: int = 2) -> None:
+        self.number = number
+        self._free = number
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def take(self, count: int) -> AsyncIterator[None]:
+        """Hold `count` places; all of them means to run alone."""
+        async with self._turn:
+            while self._free < count:
+                self._freed.clear()
+                await self._freed.wait()
+            self._free -= count
+        try:
+            yield
+        finally:
+            self._free += count
+            self._freed.set()
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every run works with."""
+
+    host: Host
+    offer: Offer
+    store: Store
+    inputs: Inputs
+    results: Results
+    places: Places
+    max_attempts: int
+
+
+class Run:
+    """One job on its way. `job` is its latest state, `progress` how far its prompt is."""
+
+    def __init__(self, job: Job, workshop: Workshop, placed: Callable[[], None]) -> None:
+        self.job = job
+        self.progress = Progress()
+        #: Not yet in ComfyUI's queue. `placed` is called when that ends.
+        self.is_ahead = True
+        self._placed = placed
+        self._shop = workshop
+        #: It was running when the process died: should it be why, it must not drag others along.
+        self._is_suspect = job.stage is Stage.RUNNING
+        self._start_kept: asyncio.Future[None] | None = None
+
+    async def to_the_end(self) -> None:
+        """Completed, failed, or waiting to be run again."""
+        try:
+            await self._go_on()
+        except JobFailed as failure:
+            await self._fail(failure)
+        except Exception:
+            log.exception("job %s met a fault of this service", self.job.job_id)
+            await self._fail(InternalError())
+        await self._clean_up()
+
+    async def _go_on(self) -> None:
+        outputs = await self._shop.results.find(self.job) if self.job.attempt else None
+        if outputs is None and not await intact(self.job.rendered):
+            await self._render()
+        await self._publish(outputs)
+
+    async def _render(self) -> None:
+        if self._is_suspect and self.job.attempt >= self._shop.max_attempts:
+            raise CrashLoop()
+        workflow = self._shop.offer.definition(self.job.workflow)
+        images = await self._fetch(workflow)
+        async with self._shop.places.take(self._shop.places.number if self._is_suspect else 1):
+            self.is_ahead = False
+            self._placed()
+            begun = time.monotonic()
+            ending = await self._execute(workflow, images)
+        if ending.failure:
+            raise ending.failure
+        rendered = await rendered_files(ending.produced, workflow.outputs)
+        await self._keep(self.job.publishing(rendered, run_ms=_ms_since(begun)))
+
+    async def _fetch(self, workflow: Workflow) -> dict[str, str]:
+        begun = time.monotonic()
+        given = self.job.parameters
+        names = await self._shop.inputs.fetch(
+            {name: str(given[name]) for name in workflow.images if name in given}
+        )
+        self.job = self.job.fetched(inputs_ms=_ms_since(begun))
+        return names
+
+    async def _execute(self, workflow: Workflow, images: dict[str, str]) -> Ending:
+        job, host = self.job, self._shop.host
+        prefix = f"{FOLDER}/{job.job_id}/{job.attempt + 1}"
+        graph = render(workflow, job.parameters, images=images, prefix=prefix)
+        prompt = Prompt(job.next_prompt_id, graph)
+        meter = ProgressMeter(graph)
+
+        def hear(event: str, data: dict[str, Any]) -> None:
+            if event == "execution_start":
+                self._start()
+            meter.hear(event, data)
+            self.progress = meter.now
+
+        if host.is_idle:
+            await self._start()
+        ending = await host.run(prompt, hear)
+        # However it ended it was an attempt, or a prompt that is removed would come back for ever.
+        await self._start()
+        return ending
+
+    def _start(self) -> asyncio.Future[None]:
+        """Count the attempt, once; the future ends when that is on disk."""
+        if self._start_kept is None:
+            self.job = self.job.running(now=time.time())
+            self._start_kept = asyncio.ensure_future(self._keep(self.job))
+        return self._start_kept
+
+    async def _publish(self, outputs: tuple[Output, ...] | None) -> None:
+        begun = time.monotonic()
+        outputs = outputs or await self._shop.results.publish(self.job)
+        publish_ms = _ms_since(begun)
+        await self._keep(self.job.completed(outputs, now=time.time(), publish_ms=publish_ms))
+
+    async def _fail(self, failure: JobFailed) -> None:
+        if failure.retryable and self.job.attempt < self._shop.max_attempts:
+            log.warning("job %s is tried again: %s", self.job.job_id, failure)
+            await self._keep(self.job.put_back(due=time.time() + RETRY_SECONDS))
+        else:
+            log.warning("job %s failed: %s", self.job.job_id, failure)
+            await self._keep(self.job.failed(failure, now=time.time()))
+
+    async def _keep(self, job: Job) -> None:
+        """Commit a state, then show it. Waits for a disk that is full or locked."""
+        while True:
+            try:
+                await self._shop.store.save(job)
+                break
+            except sqlite3.Error:
+                log.exception("job %s cannot be saved; trying again", job.job_id)
+                await asyncio.sleep(RETRY_SECONDS)
+        self.job = job
+
+    async def _clean_up(self) -> None:
+        if self.job.status.is_final:
+            folder = self._shop.host.output_folder / FOLDER / self.job.job_id
+            await off_loop(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _ms_since(begun: float) -> int:
+    return int((time.monotonic() - begun) * 1000)

@@ -1,0 +1,186 @@
+"""Store: where accepted jobs live (SQLite). A commit has reached the disk before it returns."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from .job import Job, Status
+from .threads import Lane
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0
+
+SCHEMA = """
+CREATE TABLE jobs (
+    sequence   INTEGER PRIMARY KEY,
+    job_id     TEXT NOT NULL UNIQUE,
+    workflow   TEXT NOT NULL,
+    status     TEXT NOT NULL,
+    due        REAL,
+    document   TEXT NOT NULL
+);
+CREATE INDEX jobs_waiting ON jobs (sequence) WHERE due IS NOT NULL;
+CREATE INDEX jobs_by_status ON jobs (status, sequence);
+CREATE INDEX jobs_by_workflow ON jobs (workflow, sequence);
+"""
+
+FINAL = tuple(status.value for status in Status if status.is_final)
+
+
+class StoreInUse(Exception):
+    """Another process uses this job store."""
+
+
+class Store:
+    """Jobs by id, in order of acceptance.
+
+    One thread writes and another reads, each on its own connection, so that reading the status
+    of a job never waits for a commit. Every method may raise sqlite3.Error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = Lane("store-writer")
+        self._reader = Lane("store-reader")
+        self._lock: sqlite3.Connection | None = None
+        self._write_db: sqlite3.Connection | None = None
+        self._read_db: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Create or upgrade the file. Raises StoreInUse if another process holds it."""
+        self._lock = await self._writer.run(_lock, self._path.with_suffix(".lock"))
+        self._write_db = await self._writer.run(_connect, self._path)
+        await self._writer.run(_migrate, self._write_db)
+        self._read_db = await self._reader.run(_connect, self._path)
+
+    async def close(self) -> None:
+        for lane, db in (
+            (self._reader, self._read_db),
+            (self._writer, self._write_db),
+            (self._writer, self._lock),
+        ):
+            if db is not None:
+                await lane.run(db.close)
+        await self._reader.close()
+        await self._writer.close()
+
+    async def insert(self, job: Job) -> None:
+        """Commit a new job."""
+        await self._write(
+            "INSERT INTO jobs (job_id, workflow, status, due, document) VALUES (?, ?, ?, ?, ?)",
+            (job.job_id, job.workflow, job.status.value, job.due, job.model_dump_json()),
+        )
+
+    async def save(self, job: Job) -> bool:
+        """Commit a job's new state. False if it has a final one already, which then stays."""
+        return await self._write(
+            "UPDATE jobs SET status = ?, due = ?, document = ?"
+            f" WHERE job_id = ? AND status NOT IN ({_marks(FINAL)})",
+            (job.status.value, job.due, job.model_dump_json(), job.job_id, *FINAL),
+        )
+
+    async def claim(self, *, now: float) -> Job | None:
+        """Take the oldest job that is due, now `processing`; None if there is none."""
+        return await self._writer.run(_claim, self._open_writer, now)
+
+    async def get(self, job_id: str) -> Job | None:
+        found = await self._read("SELECT document FROM jobs WHERE job_id = ?", (job_id,))
+        return Job.model_validate_json(found[0][0]) if found else None
+
+    async def unfinished(self) -> list[Job]:
+        """What somebody had begun and nobody works on, if asked at the start of the process."""
+        found = await self._read(
+            "SELECT document FROM jobs WHERE status = ? AND due IS NULL ORDER BY sequence",
+            (Status.PROCESSING.value,),
+        )
+        return [Job.model_validate_json(document) for (document,) in found]
+
+    async def list(
+        self,
+        *,
+        limit: int,
+        status: Status | None = None,
+        workflow: str | None = None,
+        after: int | None = None,
+    ) -> list[tuple[int, Job]]:
+        """Jobs with their sequence numbers, newest first, from below the number `after`."""
+        wanted = {
+            "status = ?": status.value if status else None,
+            "workflow = ?": workflow,
+            "sequence < ?": after,
+        }
+        given = {clause: value for clause, value in wanted.items() if value is not None}
+        where = f"WHERE {' AND '.join(given)}" if given else ""
+        found = await self._read(
+            f"SELECT sequence, document FROM jobs {where} ORDER BY sequence DESC LIMIT ?",
+            (*given.values(), limit),
+        )
+        return [(sequence, Job.model_validate_json(document)) for sequence, document in found]
+
+    async def count_waiting(self) -> int:
+        found = await self._read("SELECT count(*) FROM jobs WHERE due IS NOT NULL", ())
+        return int(found[0][0])
+
+    @property
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._write_db is None:
+            raise sqlite3.ProgrammingError("the job store is not open")
+        return self._write_db
+
+    async def _write(self, sql: str, values: tuple[Any, ...]) -> bool:
+        cursor = await self._writer.run(self._open_writer.execute, sql, values)
+        return cursor.rowcount == 1
+
+    async def _read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        if self._read_db is None:
+            raise sqlite3.ProgrammingError("the job store is not open")
+        db = self._read_db
+        return await self._reader.run(lambda: db.execute(sql, values).fetchall())
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    """An exclusive lock that the operating system drops when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        lock.close()
+        raise StoreInUse(StoreInUse.__doc__) from error
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError("the job store was written by a newer version of this service")
+    if version == 0:
+        db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _claim(db: sqlite3.Connection, now: float) -> Job | None:
+    found = db.execute(
+        "SELECT document FROM jobs WHERE due IS NOT NULL AND due <= ? ORDER BY sequence LIMIT 1",
+        (now,),
+    ).fetchone()
+    if found is None:
+        return None
+    job = Job.model_validate_json(found[0]).fetching(now=now)
+    db.execute(
+        "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
+        (job.status.value, job.model_dump_json(), job.job_id),
+    )
+    return job
+
+
+def _marks(values: tuple[Any, ...]) -> str:
+    return ", ".join("?" * len(values))

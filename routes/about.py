@@ -1,0 +1,92 @@
+"""What the service is and how it is: info, health, readiness, the catalog."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from ..jobs.health import State, worst
+from ..jobs.offer import Offered
+from .service import service_of, surface_of
+from .view import PREFIX
+
+NAME = "ComfyUI Unified API Service"
+#: Only these can make the process useless; the others limit what it can do.
+VITAL = ("comfyui", "store")
+
+
+async def info(request: web.Request) -> web.Response:
+    return web.json_response(
+        {
+            "name": NAME,
+            "version": surface_of(request).version,
+            "workflows": [offered.slug for offered in service_of(request).offer.all()],
+            "links": {
+                "self": PREFIX,
+                "workflows": f"{PREFIX}/workflows",
+                "jobs": f"{PREFIX}/jobs",
+                "health": f"{PREFIX}/health",
+            },
+        }
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    components = service_of(request).components()
+    is_alive = all(components[name].state is not State.UNHEALTHY for name in VITAL)
+    body = {
+        "status": worst(components).value,
+        "version": surface_of(request).version,
+        "components": {
+            name: {"status": part.state.value, "reason": part.reason}
+            for name, part in components.items()
+        },
+    }
+    return _fresh(body, status=200 if is_alive else 503)
+
+
+async def ready(request: web.Request) -> web.Response:
+    service = service_of(request)
+    workflows = {offered.slug: list(offered.problems) for offered in service.offer.all()}
+    is_ready = service.is_ready and surface_of(request).is_open
+    return _fresh({"ready": is_ready, "workflows": workflows}, status=200 if is_ready else 503)
+
+
+async def workflows(request: web.Request) -> web.Response:
+    return _fresh({"data": [_listed(offered) for offered in service_of(request).offer.all()]})
+
+
+async def workflow(request: web.Request) -> web.Response:
+    return _fresh(_listed(service_of(request).offer.find(request.match_info["slug"])))
+
+
+def _listed(offered: Offered) -> dict[str, Any]:
+    listed: dict[str, Any] = {
+        "slug": offered.slug,
+        "health": (State.HEALTHY if offered.is_healthy else State.UNHEALTHY).value,
+        "problems": list(offered.problems),
+        "urls": {"self": f"{PREFIX}/workflows/{offered.slug}"},
+    }
+    if workflow := offered.workflow:
+        listed |= {
+            "title": workflow.title,
+            "description": workflow.description,
+            "revision": workflow.revision,
+            "parameters": workflow.schema,
+            "images": list(workflow.images),
+            "outputs": list(workflow.outputs),
+        }
+        listed["urls"]["jobs"] = f"{PREFIX}/{offered.slug}/jobs"
+    return listed
+
+
+def _fresh(body: dict[str, Any], *, status: int = 200) -> web.Response:
+    text = json.dumps(body, ensure_ascii=False)
+    return web.Response(
+        text=text,
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

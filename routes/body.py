@@ -1,0 +1,116 @@
+"""Reads the parameters of a job from a request body: JSON, or a form with uploads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+
+from ..jobs.errors import BodyTooLarge, MalformedBody, UnsupportedBody
+from ..workflows import Workflow
+
+MAX_JSON_BYTES = 256 * 1024
+MAX_FIELD_BYTES = 64 * 1024
+MAX_FIELDS = 64
+CHUNK_BYTES = 1 << 16
+
+Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
+
+
+async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) -> dict[str, Any]:
+    """The parameters as the caller gave them. Each uploaded file becomes what `keep` returns.
+
+    Raises MalformedBody, UnsupportedBody or BodyTooLarge.
+    """
+    if "Content-Encoding" in request.headers:
+        raise UnsupportedBody()
+    if request.content_type == "multipart/form-data":
+        return await _read_form(request, workflow, keep)
+    if request.content_type == "application/json":
+        return parse_object(await _read_limited(request, MAX_JSON_BYTES))
+    raise UnsupportedBody()
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Strict JSON: one object, no NaN, no key twice. Raises MalformedBody."""
+    try:
+        value = json.loads(body, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBody(f"The request body is not valid JSON: {_reason(error)}.") from error
+    if not isinstance(value, dict):
+        raise MalformedBody()
+    return value
+
+
+async def _read_limited(request: web.Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge(f"The request body may have {limit} bytes; upload pictures instead.")
+    return bytes(body)
+
+
+async def _read_form(request: web.Request, workflow: Workflow, keep: Keep) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    try:
+        reader = await request.multipart()
+        while part := await reader.next():
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise MalformedBody("Every part of the form needs a name.")
+            name = _parameter(part.name, workflow)
+            if name in parameters or len(parameters) >= MAX_FIELDS:
+                raise MalformedBody(f"The form has {part.name!r} twice, or too many fields.")
+            parameters[name] = await _read_part(part, workflow, keep)
+    except ValueError as error:
+        raise MalformedBody("The form is not valid multipart/form-data.") from error
+    return parameters
+
+
+async def _read_part(part: BodyPartReader, workflow: Workflow, keep: Keep) -> Any:
+    if part.filename is not None:
+        return await keep(_chunks(part))
+    text = bytearray()
+    async for chunk in _chunks(part):
+        text += chunk
+        if len(text) > MAX_FIELD_BYTES:
+            raise BodyTooLarge(f"A form field may have {MAX_FIELD_BYTES} bytes.")
+    name = _parameter(str(part.name), workflow)
+    return _typed(text.decode(), workflow.schema["properties"].get(name, {}))
+
+
+async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while chunk := await part.read_chunk(CHUNK_BYTES):
+        yield chunk
+
+
+def _parameter(field: str, workflow: Workflow) -> str:
+    """`image` may stand for `image_url` where a file is uploaded."""
+    return f"{field}_url" if f"{field}_url" in workflow.images else field
+
+
+def _typed(text: str, schema: Mapping[str, Any]) -> Any:
+    """A form knows only text; the schema says what is meant. What does not fit stays text."""
+    if schema.get("type") in (None, "string"):
+        return text
+    try:
+        return json.loads(text, parse_constant=_refuse) if text else None
+    except ValueError:
+        return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,0 +1,100 @@
+"""The job routes: parse, ask, reply."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from aiohttp import web
+
+from ..jobs.errors import InvalidQuery, UnknownJob
+from ..jobs.job import Job, Status
+from ..jobs.prompt import Progress
+from .body import read_parameters
+from .service import origin_of, service_of
+from .view import PREFIX, JobView, view
+
+T = TypeVar("T")
+
+POLL_SECONDS = 2
+DEFAULT_PAGE, LARGEST_PAGE = 20, 100
+#: A result never changes once it is there.
+IMMUTABLE = "private, max-age=31536000, immutable"
+
+
+async def create(request: web.Request) -> web.Response:
+    service, slug = service_of(request), request.match_info["workflow"]
+    workflow = service.offer.healthy(slug)
+    parameters = await read_parameters(request, workflow, service.keep_upload)
+    job = await service.submit(slug, parameters)
+    headers = {"Location": f"{PREFIX}/jobs/{job.job_id}", "Retry-After": str(POLL_SECONDS)}
+    return _reply(_view(request, job, Progress()), status=202, headers=headers)
+
+
+async def read(request: web.Request) -> web.Response:
+    job, progress = await service_of(request).get(request.match_info["job_id"])
+    if request.match_info.get("workflow", job.workflow) != job.workflow:
+        raise UnknownJob()
+    return _reply(_view(request, job, progress))
+
+
+async def read_all(request: web.Request) -> web.Response:
+    limit = _number(request, "limit", DEFAULT_PAGE)
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InvalidQuery(f"`limit` must be between 1 and {LARGEST_PAGE}.")
+    found = await service_of(request).list(
+        limit=limit + 1,
+        status=_status(request),
+        workflow=request.query.get("workflow"),
+        after=_number(request, "after", None),
+    )
+    page, has_more = found[:limit], len(found) > limit
+    data = [_view(request, job, progress).model_dump() for _, job, progress in page]
+    cursor = str(page[-1][0]) if has_more else None
+    return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
+
+
+async def output(request: web.Request) -> web.StreamResponse:
+    job_id, number = request.match_info["job_id"], int(request.match_info["number"])
+    job, _ = await service_of(request).get(job_id)
+    path = await service_of(request).output_path(job_id, number)
+    return web.FileResponse(
+        path,
+        headers={
+            "Content-Type": job.outputs[number].content_type,
+            "Cache-Control": IMMUTABLE,
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+def _view(request: web.Request, job: Job, progress: Progress) -> JobView:
+    return view(job, progress, origin_of(request))
+
+
+def _reply(
+    shown: JobView, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        text=shown.model_dump_json(),
+        content_type="application/json",
+        status=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def _status(request: web.Request) -> Status | None:
+    given = request.query.get("status")
+    try:
+        return Status(given) if given else None
+    except ValueError:
+        known = ", ".join(status.value for status in Status)
+        raise InvalidQuery(f"`status` must be one of: {known}.") from None
+
+
+def _number(request: web.Request, name: str, default: T) -> int | T:
+    given = request.query.get(name)
+    if given is None:
+        return default
+    if not given.isascii() or not given.isdigit() or len(given) > 18:
+        raise InvalidQuery(f"`{name}` must be a number from an earlier reply, or a small one.")
+    return int(given)

@@ -1,0 +1,94 @@
+"""The job as every client sees it. Fields are only ever added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..jobs.job import ErrorDetail, Job, Output, Status, Timings, rfc3339
+from ..jobs.prompt import Progress
+
+PREFIX = "/api/v1"
+
+
+class ProgressView(BaseModel):
+    percent: int
+    node: str | None
+    step: int | None
+    steps: int | None
+
+
+class OutputView(BaseModel):
+    name: str
+    url: str
+    s3_uri: str | None
+    content_type: str
+    size: int
+    width: int | None
+    height: int | None
+    sha256: str
+
+
+class Urls(BaseModel):
+    self: str
+
+
+class JobView(BaseModel):
+    """`result_s3_uri` is, by tradition, the link to the first output, wherever that is."""
+
+    job_id: str
+    status: str
+    result_s3_uri: str | None
+    error: str | None
+    result_url: str | None
+    workflow: str
+    stage: str | None
+    progress: ProgressView
+    outputs: list[OutputView]
+    parameters: dict[str, Any]
+    metadata: dict[str, Any]
+    attempt: int
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    timings: Timings
+    error_detail: ErrorDetail | None
+    urls: Urls
+
+
+def view(job: Job, progress: Progress, origin: str) -> JobView:
+    """`origin` is put before the links to files that this machine serves itself."""
+    outputs = [_output(job, number, output, origin) for number, output in enumerate(job.outputs)]
+    result_url = outputs[0].url if outputs else None
+    return JobView(
+        job_id=job.job_id,
+        status=job.status.value,
+        result_s3_uri=result_url,
+        error=job.error,
+        result_url=result_url,
+        workflow=job.workflow,
+        stage=job.stage.value if job.stage else None,
+        progress=_progress(job, progress),
+        outputs=outputs,
+        parameters=job.parameters,
+        metadata=job.metadata,
+        attempt=job.attempt,
+        created_at=rfc3339(job.created_at),
+        started_at=rfc3339(job.started_at),
+        finished_at=rfc3339(job.finished_at),
+        timings=job.timings,
+        error_detail=job.error_detail,
+        urls=Urls(self=f"{PREFIX}/jobs/{job.job_id}"),
+    )
+
+
+def _output(job: Job, number: int, output: Output, origin: str) -> OutputView:
+    local = f"{origin}{PREFIX}/jobs/{job.job_id}/outputs/{number}"
+    return OutputView(**{**output.model_dump(), "url": output.url or local})
+
+
+def _progress(job: Job, progress: Progress) -> ProgressView:
+    if job.status is Status.COMPLETED:
+        return ProgressView(percent=100, node=None, step=None, steps=None)
+    return ProgressView(**vars(progress))
