@@ -1,0 +1,19 @@
+"""What can be run. Pure: no network, no ComfyUI, no clock, no environment."""
+
+from .catalog import LIBRARY, Catalog
+from .definition import DefinitionError
+from .parameters import Violation
+from .render import render
+from .workflow import Binding, ModelSlot, Phrases, Workflow
+
+__all__ = [
+    "LIBRARY",
+    "Binding",
+    "Catalog",
+    "DefinitionError",
+    "ModelSlot",
+    "Phrases",
+    "Violation",
+    "Workflow",
+    "render",
+]

@@ -1,0 +1,170 @@
+"""Reads one folder, workflow.json and graph.json, and makes a Workflow of it or says why not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from .agreement import definition_faults, graph_faults, value_faults
+from .workflow import Binding, Graph, ModelSlot, Phrases, Workflow
+
+FILES = ("workflow.json", "graph.json")
+FORMAT = Path(__file__).with_name("definition.schema.json")
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+RESERVED = frozenset(
+    {"jobs", "workflows", "health", "ready", "docs", "dashboard", "metrics", "openapi.json"}
+)
+MOST_FAULTS = 10
+LONGEST_FAULT = 300
+
+
+class DefinitionError(Exception):
+    """The workflow definition cannot be used."""
+
+
+def read_definition(folder: Path, models: Mapping[str, str]) -> Workflow:
+    """The workflow in a folder, with the operator's file names for its models."""
+    _refuse(_slug_faults(folder.name))
+    texts = [_bytes(folder / name) for name in FILES]
+    content, graph = (_parsed(name, text) for name, text in zip(FILES, texts, strict=True))
+    _refuse(_format_faults(content))
+    _refuse(graph_faults(graph))
+    _refuse(definition_faults(content, graph))
+    workflow = _workflow(folder.name, content, graph, models, _revision(texts, models))
+    _refuse(value_faults(workflow))
+    return workflow
+
+
+def _refuse(faults: Iterable[str]) -> None:
+    told = " ".join(islice(faults, MOST_FAULTS))
+    if told:
+        raise DefinitionError(told)
+
+
+def _slug_faults(slug: str) -> Iterator[str]:
+    if slug in RESERVED:
+        yield f"The folder name {slug} is reserved for the service itself."
+    elif not SLUG.fullmatch(slug):
+        yield (
+            f"The folder name {slug} cannot be part of a URL: use at most 63 lower-case"
+            " letters, digits and hyphens, and begin with a letter or digit."
+        )
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise DefinitionError(f"{file.name} is missing.") from None
+    except OSError as error:
+        raise DefinitionError(f"{file.name} cannot be read: {error.strerror}.") from error
+
+
+def _parsed(name: str, content: bytes) -> Any:
+    """JSON that can be written again: no NaN, no infinity, no lone surrogate, no double key."""
+    try:
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{name} is not encoded as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise DefinitionError(f"{name} is not valid JSON: {error}.") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice} stands twice in one object")
+    return value
+
+
+@cache
+def _format() -> Draft202012Validator:
+    schema = json.loads(FORMAT.read_text(encoding="utf-8"))
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _format_faults(content: Any) -> Iterator[str]:
+    for error in _format().iter_errors(content):
+        yield f"workflow.json: {_where(error)}{error.message[:LONGEST_FAULT]}."
+
+
+def _where(error: ValidationError) -> str:
+    path = "/".join(map(str, error.absolute_path))
+    return f"{path}: " if path else ""
+
+
+def _revision(texts: Iterable[bytes], models: Mapping[str, str]) -> str:
+    overrides = json.dumps(models, sort_keys=True).encode()
+    digests = [sha256(part).digest() for part in (*texts, overrides)]
+    return sha256(b"".join(digests)).hexdigest()[:12]
+
+
+def _workflow(
+    slug: str,
+    content: Mapping[str, Any],
+    graph: Graph,
+    overrides: Mapping[str, str],
+    revision: str,
+) -> Workflow:
+    slots = {name: _slot(slot) for name, slot in content.get("models", {}).items()}
+    return Workflow(
+        slug=slug,
+        title=content["title"],
+        description=content["description"],
+        schema=content["parameters"],
+        graph=_with_models(graph, slots, overrides),
+        bindings={n: tuple(map(_binding, b)) for n, b in content["bindings"].items()},
+        images=_images(content),
+        phrases=_phrases(content["phrases"]) if "phrases" in content else None,
+        outputs={name: place["node"] for name, place in content["outputs"].items()},
+        extension=content.get("extension", "png"),
+        models=slots,
+        warmup=content.get("warmup"),
+        revision=revision,
+    )
+
+
+def _binding(place: Mapping[str, str]) -> Binding:
+    return Binding(place["node"], place["class_type"], place["input"])
+
+
+def _slot(slot: Mapping[str, str]) -> ModelSlot:
+    return ModelSlot(_binding(slot), slot["folder"], slot.get("source"))
+
+
+def _with_models(
+    graph: Graph, slots: Mapping[str, ModelSlot], overrides: Mapping[str, str]
+) -> Graph:
+    changed = deepcopy(graph)
+    for name in slots.keys() & overrides.keys():
+        binding = slots[name].binding
+        changed[binding.node]["inputs"][binding.input] = overrides[name]
+    return changed
+
+
+def _images(content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    required = content["parameters"].get("required", ())
+    return {
+        name: () if name in required else tuple(image.get("disconnect", ()))
+        for name, image in content.get("images", {}).items()
+    }
+
+
+def _phrases(content: Mapping[str, Any]) -> Phrases:
+    parts = tuple((part["parameter"], part["says"]) for part in content["parts"])
+    return Phrases(content["into"], content.get("separator", " "), parts, content["otherwise"])
