@@ -1,0 +1,183 @@
+"""A real ComfyUI process on CPU with the plugin in it, started, killed and asked over HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+PROVIDED = ROOT / ".comfyui"
+PYTHON = PROVIDED / "venv" / "bin" / "python"
+PROBE = Path(__file__).parent / "probe_nodes"
+DEFINITIONS = Path(__file__).parent / "definitions"
+
+START_SECONDS = 120
+FINAL = ("completed", "failed", "cancelled")
+T = TypeVar("T")
+
+
+def wait_until(look: Callable[[], T], *, seconds: float = 30, every: float = 0.05) -> T:
+    """The first true answer of `look`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := look():
+            return answer
+        time.sleep(every)
+    raise AssertionError(f"not within {seconds} s: {look}")
+
+
+class ComfyProcess:
+    """One ComfyUI of a version, with a base folder of its own."""
+
+    def __init__(
+        self, version: str, base: Path, *, options: tuple[str, ...] = (), **environment: str
+    ) -> None:
+        self.tree = PROVIDED / f"ComfyUI-{version}"
+        self.base = base
+        self.options = options
+        self.environment = environment
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = base / "comfyui.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        _furnish(base)
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self) -> ComfyProcess:
+        command = [
+            *(str(PYTHON), str(ROOT / "deploy" / "comfyui" / "launch.py"), str(self.tree)),
+            *("--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"),
+            *("--listen", "127.0.0.1", "--port", str(self.port)),
+            *("--base-directory", str(self.base), "--disable-all-custom-nodes"),
+            *("--whitelist-custom-nodes", "unified-api.plugin", "probe_nodes"),
+            *self.options,
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
+            )
+        wait_until(self._answers, seconds=START_SECONDS, every=0.2)
+        return self
+
+    def kill(self) -> None:
+        """As a crash does it: at once, with nothing tidied up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)
+
+    def wait_for_death(self, seconds: float = 30) -> None:
+        assert self._process is not None
+        self._process.wait(seconds)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self, number: int) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        if not self.is_running:
+            raise AssertionError(f"ComfyUI ended at start:\n{self.log.read_text()[-4000:]}")
+        try:
+            return requests.get(f"{self.url}/api/v1", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    # -- over HTTP -----------------------------------------------------------------------------
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:
+        return requests.post(self.url + path, timeout=30, **options)
+
+    def submit(self, workflow: str, parameters: dict[str, Any] | None = None) -> str:
+        """The id of a new job."""
+        response = self.post(f"/api/v1/{workflow}/jobs", json=parameters or {})
+        assert response.status_code == 202, response.text
+        return str(response.json()["job_id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.get(f"/api/v1/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def finished(self, job_id: str, *, seconds: float = 60) -> dict[str, Any]:
+        """The job once it has a final status."""
+        wait_until(lambda: self.job(job_id)["status"] in FINAL, seconds=seconds)
+        return self.job(job_id)
+
+    def wait_for_stage(self, job_id: str, stage: str) -> dict[str, Any]:
+        wait_until(lambda: self.job(job_id)["stage"] == stage, every=0.01)
+        return self.job(job_id)
+
+    def prompts_held(self) -> int:
+        queue = self.get("/queue").json()
+        return len(queue["queue_running"]) + len(queue["queue_pending"])
+
+    # -- its folders ---------------------------------------------------------------------------
+
+    @property
+    def user_folder(self) -> Path:
+        return self.base / "user" / "unified_api"
+
+    def define(self, slug: str, files: dict[str, str] | None = None) -> None:
+        """Put a definition of the tests, or the given files, where users put theirs."""
+        target = self.user_folder / "workflows" / slug
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in (files or _texts(DEFINITIONS / slug)).items():
+            (target / name).write_text(text, encoding="utf-8")
+
+    def runs(self, tag: str) -> list[str]:
+        """What the probe nodes wrote down, one line for each execution, by tag."""
+        book = self.base / "runs.txt"
+        lines = book.read_text().splitlines() if book.exists() else []
+        return [line for line in lines if line.split(" ", 1)[0] == tag]
+
+
+def _furnish(base: Path) -> None:
+    for folder in ("custom_nodes", "models", "input", "output", "user"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    for name, target in (("unified-api.plugin", ROOT), ("probe_nodes", PROBE)):
+        link = base / "custom_nodes" / name
+        if not link.exists():
+            link.symlink_to(target, target_is_directory=True)
+    for definition in DEFINITIONS.iterdir():
+        shutil.copytree(
+            definition,
+            base / "user" / "unified_api" / "workflows" / definition.name,
+            dirs_exist_ok=True,
+        )
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

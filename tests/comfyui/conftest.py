@@ -1,0 +1,61 @@
+"""A ComfyUI of each version for the whole test session, and pictures to send it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from comfy_process import ComfyProcess
+from PIL import Image
+from picture_server import PictureServer
+
+NEWEST, OLDEST = "0.30.0", "0.16.3"
+
+StartComfy = Callable[..., ComfyProcess]
+
+
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+    process = ComfyProcess(NEWEST, tmp_path_factory.mktemp("newest")).start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+    process = ComfyProcess(OLDEST, tmp_path_factory.mktemp("oldest")).start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def start_comfy(tmp_path: Path) -> Iterator[StartComfy]:
+    """Start a ComfyUI of one's own, to be killed or misconfigured."""
+    started: list[ComfyProcess] = []
+
+    def start(
+        version: str = NEWEST, *, options: tuple[str, ...] = (), **environment: str
+    ) -> ComfyProcess:
+        base = tmp_path / f"base {len(started)}"
+        process = ComfyProcess(version, base, options=options, **environment)
+        started.append(process)
+        return process.start()
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Iterator[PictureServer]:
+    with PictureServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
