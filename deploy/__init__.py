@@ -1,0 +1,1 @@
+"""What brings the plugin onto a machine."""

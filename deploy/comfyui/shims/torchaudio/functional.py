@@ -1,0 +1,1 @@
+"""Importable and empty: see the package."""
