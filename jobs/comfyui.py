@@ -11,9 +11,13 @@ import asyncio
 import inspect
 import ipaddress
 import logging
+import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +29,7 @@ from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension
 from server import PromptServer
 
-from .errors import PromptVanished, WorkflowInvalid
+from .errors import Interrupted, PromptVanished, TimedOut, WorkflowInvalid
 from .prompt import Ending, Lack, Produced, Prompt, failure_of
 from .threads import is_thread_alive, post
 
@@ -33,6 +37,11 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 WORKER_THREAD = "prompt_worker"
+#: An interrupted prompt that goes on for this long is given up.
+GRACE_SECONDS = 30.0
+#: With UNIFIED_API_EXIT_ON_HANG: sweeps without hope before the process ends, and how it ends.
+HOPELESS_SWEEPS = 5
+EXIT_STATUS = 70
 
 Hear = Callable[[str, dict[str, Any]], None]
 
@@ -40,11 +49,15 @@ Hear = Callable[[str, dict[str, Any]], None]
 class ComfyUI:
     """ComfyUI in this process: its queue, its folders, its web server."""
 
-    def __init__(self, server: Any = None) -> None:
-        self._server = server or PromptServer.instance
+    def __init__(self, *, exit_on_hang: bool = False) -> None:
+        self._server = PromptServer.instance
         self._queue = self._server.prompt_queue
         self._client_id = uuid4().hex
         self._waiting: dict[str, _Waiting] = {}
+        #: Prompts that were interrupted and go on all the same.
+        self._stuck: set[str] = set()
+        self._exit_on_hang = exit_on_hang
+        self._hopeless_sweeps = 0
         self._sweeper: asyncio.Task[None] | None = None
 
     # -- the process ---------------------------------------------------------------------------
@@ -83,9 +96,13 @@ class ComfyUI:
         return Path(folder_paths.get_output_directory())
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the thread that runs prompts lives. Without it the server still answers."""
-        return is_thread_alive(WORKER_THREAD)
+    def problem(self) -> str | None:
+        """Why nothing can run although the server answers; None when all is well."""
+        if not is_thread_alive(WORKER_THREAD):
+            return "ComfyUI's worker thread has died. Restart ComfyUI."
+        if self._stuck:
+            return "ComfyUI runs a prompt that does not stop. Wait for it, or restart ComfyUI."
+        return None
 
     def on_startup(self, start: Callable[[], Awaitable[None]]) -> None:
         """Have `start` called once all custom nodes are loaded, before anything is served."""
@@ -118,7 +135,7 @@ class ComfyUI:
         Raises WorkflowInvalid if ComfyUI does not accept the graph.
         """
         outputs = await self._validate(prompt)
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), hear)
+        waiting = _Waiting(prompt, hear)
         self._waiting[prompt.prompt_id] = waiting
         try:
             self._queue.put(self._queue_item(prompt, outputs))
@@ -151,9 +168,7 @@ class ComfyUI:
 
     def lacks(self, graph: dict[str, Any]) -> list[Lack]:
         """What this ComfyUI lacks to run a graph: node classes, inputs, choices (models too)."""
-        return [
-            lack for node_id, node in graph.items() for lack in _lacks_of_node(node_id, node)
-        ]
+        return [lack for node_id, node in graph.items() for lack in _lacks_of_node(node_id, node)]
 
     # -- what ComfyUI tells --------------------------------------------------------------------
 
@@ -166,18 +181,14 @@ class ComfyUI:
             running = self._queue.currently_running.get(item_id)
             original(item_id, history_result, *rest, **named)
             try:
-                status = named.get("status", rest[0] if rest else None)
-                post(loop, self._ended, running[1], history_result.get("outputs"), status)
+                if waiting := self._waiting.get(running[1]):
+                    status = named.get("status", rest[0] if rest else None)
+                    outputs = history_result.get("outputs", {})
+                    post(loop, waiting.resolve, _ending(waiting.prompt, outputs, status))
             except Exception:
                 log.exception("the end of a prompt could not be told; the sweep will find it")
 
         self._queue.task_done = task_done
-
-    def _ended(self, prompt_id: str, outputs: Any, status: Any) -> None:
-        if waiting := self._waiting.get(prompt_id):
-            status_str = status.status_str if status else "success"
-            messages = status.messages if status else []
-            waiting.resolve(Ending(_produced(outputs or {}), failure_of(status_str, messages)))
 
     def _join_clients(self) -> None:
         """Be a websocket client in the process, again if somebody took our place."""
@@ -188,7 +199,10 @@ class ComfyUI:
             self._server.sockets_metadata[self._client_id] = {"feature_flags": {}}
 
     def _heard(self, event: str, data: dict[str, Any]) -> None:
-        if waiting := self._waiting.get(data.get("prompt_id", "")):
+        waiting = self._waiting.get(data.get("prompt_id", ""))
+        if waiting and event == "execution_start":
+            waiting.begin()
+        elif waiting:
             waiting.hear(event, data)
 
     # -- what nobody tells ---------------------------------------------------------------------
@@ -203,33 +217,65 @@ class ComfyUI:
 
     def _sweep(self) -> None:
         self._join_clients()
-        if not self._waiting:
-            return
         with self._queue.mutex:
-            items = [*self._queue.queue, *self._queue.currently_running.values()]
-            known = {item[1] for item in items}
-            past = {key: self._queue.history.get(key) for key in self._waiting}
-        for prompt_id in self._waiting.keys() - known:
-            self._find(prompt_id, past[prompt_id])
+            queued = {item[1] for item in self._queue.queue}
+            running = {item[1] for item in self._queue.currently_running.values()}
+            past = {prompt_id: self._queue.history.get(prompt_id) for prompt_id in self._waiting}
+        self._stuck &= running
+        for prompt_id, waiting in list(self._waiting.items()):
+            if prompt_id in running:
+                self._watch(prompt_id, waiting)
+            elif prompt_id not in queued:
+                waiting.resolve(_found(waiting.prompt, past[prompt_id]))
+        self._leave_if_hopeless()
 
-    def _find(self, prompt_id: str, record: dict[str, Any] | None) -> None:
-        waiting = self._waiting[prompt_id]
-        if record is None:
-            waiting.resolve(Ending(failure=PromptVanished()))
-            return
-        status = record.get("status") or {}
-        failure = failure_of(status.get("status_str", "success"), status.get("messages", []))
-        waiting.resolve(Ending(_produced(record.get("outputs", {})), failure))
+    def _watch(self, prompt_id: str, waiting: _Waiting) -> None:
+        """End a prompt that runs for too long; give it up if it cannot be ended."""
+        waiting.begin()
+        if waiting.late_seconds > 0:
+            # Every time: ComfyUI loses an interrupt that comes while a prompt begins.
+            self._interrupt(prompt_id)
+        if waiting.late_seconds > GRACE_SECONDS:
+            self._stuck.add(prompt_id)
+            waiting.resolve(Ending(failure=TimedOut()))
+
+    def _interrupt(self, prompt_id: str) -> None:
+        """Interrupt this prompt and no other."""
+        with self._queue.mutex:
+            if any(item[1] == prompt_id for item in self._queue.currently_running.values()):
+                nodes.interrupt_processing()
+
+    def _leave_if_hopeless(self) -> None:
+        self._hopeless_sweeps = self._hopeless_sweeps + 1 if self.problem else 0
+        if self._exit_on_hang and self._hopeless_sweeps > HOPELESS_SWEEPS:
+            log.critical("Unified API ends this process for its supervisor: %s", self.problem)
+            os._exit(EXIT_STATUS)
 
 
 class _Waiting:
     """Somebody waits for the end of a prompt."""
 
-    def __init__(self, ending: asyncio.Future[Ending], hear: Hear) -> None:
-        self.ending = ending
+    def __init__(self, prompt: Prompt, hear: Hear) -> None:
+        self.prompt = prompt
+        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.hear = hear
+        self._begun: float | None = None
+
+    def begin(self) -> None:
+        if self._begun is None:
+            self._begun = time.monotonic()
+            self.hear("execution_start", {})
+
+    @property
+    def late_seconds(self) -> float:
+        """How far beyond its limit it is; negative while it may go on."""
+        if self._begun is None:
+            return float("-inf")
+        return time.monotonic() - self._begun - self.prompt.limit_seconds
 
     def resolve(self, ending: Ending) -> None:
+        if isinstance(ending.failure, Interrupted) and self.late_seconds > 0:
+            ending = Ending(failure=TimedOut())
         if not self.ending.done():
             self.ending.set_result(ending)
 
@@ -325,7 +371,21 @@ def _refusal(error: Any, node_errors: dict[str, Any]) -> WorkflowInvalid:
     return WorkflowInvalid(f"ComfyUI refused the workflow: {reason}." if reason else None)
 
 
-def _produced(outputs: dict[str, Any]) -> tuple[Produced, ...]:
+def _found(prompt: Prompt, record: dict[str, Any] | None) -> Ending:
+    """The end of a prompt that is no longer in the queue, from ComfyUI's history."""
+    if record is None:
+        return Ending(failure=PromptVanished())
+    status = SimpleNamespace(**(record.get("status") or {"status_str": "success", "messages": []}))
+    return _ending(prompt, record.get("outputs", {}), status)
+
+
+def _ending(prompt: Prompt, outputs: dict[str, Any], status: Any) -> Ending:
+    status_str = status.status_str if status else "success"
+    failure = failure_of(status_str, status.messages if status else [])
+    return Ending(() if failure else _produced(prompt, outputs), failure)
+
+
+def _produced(prompt: Prompt, outputs: dict[str, Any]) -> tuple[Produced, ...]:
     """Every file that any node names in its output, whatever the kind is called."""
     found = [
         _produced_file(node_id, entry)
@@ -336,7 +396,8 @@ def _produced(outputs: dict[str, Any]) -> tuple[Produced, ...]:
         for entry in entries
         if isinstance(entry, dict)
     ]
-    return tuple(file for file in found if file is not None)
+    folder = Path(folder_paths.get_output_directory()).resolve() / prompt.folder
+    return tuple(_secured(file, folder, n) for n, file in enumerate(found) if file is not None)
 
 
 def _produced_file(node_id: str, entry: dict[str, Any]) -> Produced | None:
@@ -351,3 +412,13 @@ def _produced_file(node_id: str, entry: dict[str, Any]) -> Produced | None:
         log.warning("node %s names an output that is not there or not ComfyUI's", node_id)
         return None
     return Produced(node_id, path, is_preview=entry.get("type") == "temp")
+
+
+def _secured(file: Produced, folder: Path, number: int) -> Produced:
+    """A file outside the prompt's folder may be overwritten by the next prompt: copy it."""
+    if file.path.is_relative_to(folder):
+        return file
+    copy = folder / "copies" / f"{number}-{file.path.name}"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file.path, copy)
+    return replace(file, path=copy)

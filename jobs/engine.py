@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from .errors import (
     InvalidParameters,
+    NoRoom,
     NotReady,
     QueueFull,
     StorageUnavailable,
@@ -21,13 +22,12 @@ from .errors import (
     UnknownOutput,
 )
 from .health import Component, State
-from .inputs import Inputs
 from .job import Job, Status
-from .offer import Offer
 from .prompt import Progress
-from .run import Host, Places, Results, Run, Workshop
-from .settings import Settings
-from .store import Store, StoreInUse
+from .run import Run, remove_leftovers
+from .store import StoreUnusable
+from .threads import off_loop
+from .workshop import Workshop
 
 T = TypeVar("T")
 
@@ -42,25 +42,9 @@ SWEEP_SECONDS = 1.0
 class Engine:
     """Answers submit, get and list, and takes every accepted job to its end."""
 
-    def __init__(
-        self,
-        *,
-        host: Host,
-        store: Store,
-        inputs: Inputs,
-        results: Results,
-        offer: Offer,
-        settings: Settings,
-    ) -> None:
-        self.offer = offer
-        self._host = host
-        self._store = store
-        self._inputs = inputs
-        self._results = results
-        self._settings = settings
-        self._workshop = Workshop(
-            host, offer, store, inputs, results, Places(), settings.max_attempts
-        )
+    def __init__(self, workshop: Workshop) -> None:
+        self.offer = workshop.offer
+        self._shop = workshop
         self._wake = asyncio.Event()
         self._waiting = 0
         self._runs: dict[str, Run] = {}
@@ -74,15 +58,17 @@ class Engine:
     ) -> Job:
         """Accept a job: it is on disk when this returns.
 
-        Raises UnknownWorkflow, UnhealthyWorkflow, InvalidParameters, QueueFull, NotReady or
+        Raises UnknownWorkflow, UnhealthyWorkflow, InvalidParameters, QueueFull, NotReady, NoRoom or
         StorageUnavailable, and then there is no job.
         """
         if self._store_problem:
             raise NotReady(self._store_problem)
+        if self._shop.disk.problem:
+            raise NoRoom(self._shop.disk.problem)
         workflow = self.offer.healthy(slug)
         if violations := workflow.violations(parameters):
             raise InvalidParameters(violations)
-        if self._waiting >= self._settings.max_pending:
+        if self._waiting >= self._shop.settings.max_pending:
             raise QueueFull()
         job = Job(
             job_id=str(uuid4()),
@@ -96,14 +82,18 @@ class Engine:
         return job
 
     async def keep_upload(self, content: AsyncIterable[bytes]) -> str:
-        """Store an uploaded picture and return the reference to it. Raises InputInvalid."""
-        return await self._inputs.keep(content)
+        """Store an uploaded picture; the reference to it. Raises InputInvalid or NoRoom."""
+        try:
+            return await self._shop.inputs.keep(content)
+        except OSError as error:
+            log.exception("an upload could not be stored")
+            raise NoRoom() from error
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""
         if run := self._runs.get(job_id):
             return run.job, run.progress
-        job = await self._read(self._store.get(job_id))
+        job = await self._read(self._shop.store.get(job_id))
         if job is None:
             raise UnknownJob()
         return self._live(job)
@@ -113,7 +103,7 @@ class Engine:
     ) -> list[tuple[int, Job, Progress]]:
         """(cursor, job, progress), newest first, from behind the cursor `after`."""
         found = await self._read(
-            self._store.list(limit=limit, status=status, workflow=workflow, after=after)
+            self._shop.store.page(limit=limit, status=status, workflow=workflow, after=after)
         )
         return [(sequence, *self._live(job)) for sequence, job in found]
 
@@ -122,45 +112,50 @@ class Engine:
         job, _ = await self.get(job_id)
         if not 0 <= number < len(job.outputs):
             raise UnknownOutput()
-        return self._results.path(job, number)
+        path = self._shop.results.path(job, number)
+        if not await off_loop(path.is_file):
+            raise UnknownOutput()
+        return path
 
     # -- health --------------------------------------------------------------------------------
 
     def components(self) -> dict[str, Component]:
-        """How ComfyUI, the store, the settings and the workflows are."""
+        """How each part is, by name."""
         return {
-            "comfyui": self._comfyui(),
+            "comfyui": _unless(self._shop.host.problem, State.UNHEALTHY),
             "store": _unless(self._store_problem, State.UNHEALTHY),
+            "disk": _unless(self._shop.disk.problem, State.DEGRADED),
             "workflows": self._workflows(),
             "settings": _unless("; ".join(self.setting_problems), State.DEGRADED),
         }
 
     @property
     def setting_problems(self) -> tuple[str, ...]:
-        return (*self._settings.problems, *self.offer.problems)
+        return (*self._shop.settings.problems, *self.offer.problems)
 
     @property
     def is_ready(self) -> bool:
         """Whether a job accepted now would run."""
-        has_workflow = any(offered.is_healthy for offered in self.offer.all())
-        return self._host.is_alive and self._store_problem is None and has_workflow
+        problems = (self._shop.host.problem, self._store_problem, self._shop.disk.problem)
+        return not any(problems) and any(offered.is_healthy for offered in self.offer.all())
 
     # -- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the store, take up what an earlier process left, begin to work. Never raises."""
         try:
-            await self._inputs.open()
-            await self._results.open()
-            await self._store.open()
-            self._waiting = await self._store.count_waiting()
-            unfinished = await self._store.unfinished()
-        except (OSError, sqlite3.Error, StoreInUse) as error:
-            log.exception("the job store could not be opened; no jobs will be accepted")
-            self._store_problem = f"The job store could not be opened: {error}."
+            await self._shop.inputs.open()
+            await self._shop.results.open()
+            await self._shop.store.open(reset=self._shop.settings.reset_store)
+            self._waiting = await self._shop.store.count_waiting()
+            unfinished = await self._shop.store.unfinished()
+        except (OSError, sqlite3.Error, StoreUnusable) as error:
+            log.exception("no jobs are accepted")
+            self._store_problem = f"No jobs are accepted: {_reason(error)}."
             return
         self._store_problem = None
-        self._host.start()
+        self._shop.host.start()
+        await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
         for job in unfinished:
             self._begin(job)
         self._spawn(self._dispatch())
@@ -170,12 +165,12 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._inputs.close()
-        await self._store.close()
+        await self._shop.inputs.close()
+        await self._shop.store.close()
 
     async def _accept(self, job: Job) -> None:
         try:
-            await self._store.insert(job)
+            await self._shop.store.insert(job)
         except sqlite3.Error as error:
             log.exception("a job could not be stored")
             raise StorageUnavailable() from error
@@ -186,7 +181,7 @@ class Engine:
         """Take waiting jobs up, a bounded number ahead of ComfyUI."""
         while True:
             self._wake.clear()
-            job = await self._claim() if self._ahead < self._settings.fetch_ahead else None
+            job = await self._claim() if self._has_room else None
             if job is None:
                 await self._woken()
             else:
@@ -194,24 +189,27 @@ class Engine:
                 self._begin(job)
 
     @property
-    def _ahead(self) -> int:
-        return sum(run.is_ahead for run in self._runs.values())
+    def _has_room(self) -> bool:
+        ahead = sum(run.is_ahead for run in self._runs.values())
+        return ahead < self._shop.settings.fetch_ahead and self._shop.disk.problem is None
 
     async def _claim(self) -> Job | None:
         try:
-            return await self._store.claim(now=time.time())
+            return await self._shop.store.claim(now=time.time())
         except sqlite3.Error:
             log.exception("the next job could not be taken from the store")
             return None
 
     async def _woken(self) -> None:
+        # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the answer.
+        alarm = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._wake.set)
         try:
-            await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
-        except asyncio.TimeoutError:
-            return
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
 
     def _begin(self, job: Job) -> None:
-        run = Run(job, self._workshop, placed=self._wake.set)
+        run = Run(job, self._shop, placed=self._wake.set)
         self._runs[job.job_id] = run
         self._spawn(self._finish(run))
 
@@ -240,17 +238,15 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _comfyui(self) -> Component:
-        if self._host.is_alive:
-            return Component()
-        return Component(
-            State.UNHEALTHY, "ComfyUI's worker thread is not running. Restart ComfyUI."
-        )
-
     def _workflows(self) -> Component:
         unhealthy = [offered.slug for offered in self.offer.all() if not offered.is_healthy]
         reason = f"cannot run here: {', '.join(unhealthy)}; GET /api/v1/workflows says why"
         return _unless(reason if unhealthy else None, State.DEGRADED)
+
+
+def _reason(error: Exception) -> str:
+    """Without the path that an OSError carries."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _unless(problem: str | None, state: State) -> Component:

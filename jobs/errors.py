@@ -5,12 +5,12 @@ UnifiedApiError
 │   ├── MalformedBody · UnsupportedBody · BodyTooLarge
 │   ├── UnknownWorkflow · UnhealthyWorkflow · InvalidParameters
 │   ├── UnknownJob · UnknownOutput · InvalidQuery
-│   └── QueueFull · NotReady · StorageUnavailable · AuthNotConfigured
+│   └── QueueFull · NotReady · StorageUnavailable · NoRoom · AuthNotConfigured
 └── JobFailed           a known end of a job: it becomes the job's `error` and `error_detail`
     ├── InputFetchFailed · InputInvalid
     ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
-    ├── Interrupted · PromptVanished
-    └── CrashLoop · NoOutput · PublishFailed · InternalError
+    ├── Interrupted · TimedOut · PromptVanished
+    └── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class UnifiedApiError(Exception):
     """Something went wrong."""
 
     code = "error"
-    retryable = False
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
@@ -101,21 +100,24 @@ class QueueFull(RequestRefused):
     """Too many jobs are waiting. Try again later."""
 
     code = "queue_full"
-    retryable = True
 
 
 class NotReady(RequestRefused):
     """The service is not ready to take jobs. GET /health says why."""
 
     code = "not_ready"
-    retryable = True
 
 
 class StorageUnavailable(RequestRefused):
     """The job could not be stored, so it was not accepted. Check the disk of the server."""
 
     code = "storage_unavailable"
-    retryable = True
+
+
+class NoRoom(RequestRefused):
+    """The disk of this server is full."""
+
+    code = "no_room"
 
 
 class AuthNotConfigured(RequestRefused):
@@ -132,6 +134,8 @@ class JobFailed(UnifiedApiError):
     """The job failed."""
 
     code = "job_failed"
+    #: How often the service itself runs the job again, within UNIFIED_API_MAX_ATTEMPTS.
+    retries = 0
 
     def __init__(
         self,
@@ -143,6 +147,11 @@ class JobFailed(UnifiedApiError):
         super().__init__(message)
         self.node_id = node_id
         self.node_class = node_class
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same job may succeed when it is run again."""
+        return self.retries > 0
 
 
 class InputFetchFailed(JobFailed):
@@ -173,6 +182,8 @@ class OutOfMemory(JobFailed):
     """The GPU ran out of memory."""
 
     code = "out_of_memory"
+    #: ComfyUI unloads all models when it happens, so a second run finds more room.
+    retries = 1
 
 
 class Interrupted(JobFailed):
@@ -181,11 +192,17 @@ class Interrupted(JobFailed):
     code = "interrupted"
 
 
+class TimedOut(JobFailed):
+    """The job ran for longer than it may (UNIFIED_API_JOB_TIMEOUT) and was interrupted."""
+
+    code = "timed_out"
+
+
 class PromptVanished(JobFailed):
     """The job was removed from ComfyUI's queue by somebody else."""
 
     code = "removed_from_queue"
-    retryable = True
+    retries = 100
 
 
 class CrashLoop(JobFailed):
@@ -204,6 +221,21 @@ class PublishFailed(JobFailed):
     """The result could not be stored."""
 
     code = "publish_failed"
+    retries = 100
+
+
+class OutputLost(JobFailed):
+    """A result changed or vanished on disk before it was stored."""
+
+    code = "output_lost"
+    retries = 1
+
+
+class DiskFull(JobFailed):
+    """The disk of the machine is full."""
+
+    code = "disk_full"
+    retries = 100
 
 
 class InternalError(JobFailed):

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from .errors import InputFetchFailed, InputInvalid
+from .errors import DiskFull, InputFetchFailed, InputInvalid
 from .pictures import extension_of_input
 from .settings import Settings
 from .threads import off_loop
@@ -72,6 +72,8 @@ class Inputs:
             name = await self._resolve(reference)
         except (InputFetchFailed, InputInvalid) as error:
             raise type(error)(f"{parameter}: {error}") from error
+        except OSError as error:
+            raise DiskFull("The picture could not be written to the disk.") from error
         return f"{FOLDER}/{name}"
 
     async def _resolve(self, reference: str) -> str:

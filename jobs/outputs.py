@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from .errors import NoOutput, PublishFailed
+from .errors import NoOutput, OutputLost, PublishFailed
 from .job import Job, Output, Rendered
 from .pictures import extension_of, media_of
 from .prompt import Produced
@@ -36,7 +36,7 @@ class LocalResults:
     async def publish(self, job: Job) -> tuple[Output, ...]:
         """Publish the rendered files of a job; what was published before stays as it is.
 
-        Raises PublishFailed if a file is gone or changed, or the disk refuses.
+        Raises OutputLost if a file is gone or changed, PublishFailed if the disk refuses.
         """
         try:
             return await off_loop(self._publish, job)
@@ -101,7 +101,7 @@ def _is_intact(file: Rendered) -> bool:
 
 def _describe(file: Rendered) -> Output:
     if not _is_intact(file):
-        raise PublishFailed("A result changed on disk before it was stored.")
+        raise OutputLost()
     media = media_of(file.path)
     return Output(
         name=file.name,

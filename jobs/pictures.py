@@ -80,6 +80,7 @@ def _size(path: Path, content_type: str) -> tuple[int | None, int | None]:
         return None, None
     try:
         with Image.open(path) as picture:
-            return picture.size
+            width, height = picture.size
+            return width, height
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None, None

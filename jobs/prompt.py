@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ExecutionFailed, Interrupted, JobFailed, OutOfMemory
+from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One execution of a rendered graph. The id is unique to the attempt."""
+    """One execution of a rendered graph. The id is unique to the attempt.
+
+    Its files belong into `folder`, below ComfyUI's output folder. It is interrupted when it has
+    run for `limit_seconds`.
+    """
 
     prompt_id: str
     graph: dict[str, Any]
+    folder: str
+    limit_seconds: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ def _execution_failure(data: dict[str, Any]) -> JobFailed:
     node = _node(data)
     if kind == "OutOfMemoryError":
         return OutOfMemory(**node)
+    if os.strerror(errno.ENOSPC) in str(data.get("exception_message", "")):
+        return DiskFull(**node)
     # The exception's own text may hold paths and tensors: it stays in ComfyUI's log.
     where = f"node {node['node_id']} ({node['node_class']})"
     return ExecutionFailed(f"{where} raised {kind or 'an error'}; ComfyUI's log has it.", **node)

@@ -12,89 +12,22 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from ..workflows import Workflow, render
-from .errors import CrashLoop, InternalError, JobFailed
-from .inputs import Inputs
+from .errors import CrashLoop, InternalError, JobFailed, PublishFailed
 from .job import Job, Output, Stage
-from .offer import Offer
 from .outputs import intact, rendered_files
-from .prompt import Ending, Lack, Progress, ProgressMeter, Prompt
-from .store import Store
+from .prompt import Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
+from .workshop import Workshop
 
 log = logging.getLogger(__name__)
 
 #: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
 FOLDER = "unified_api"
 RETRY_SECONDS = 2.0
-
-
-class Host(Protocol):
-    """What the engine needs of ComfyUI. `comfyui.ComfyUI` is it; tests bring their own."""
-
-    @property
-    def is_alive(self) -> bool: ...
-    @property
-    def is_idle(self) -> bool: ...
-    @property
-    def output_folder(self) -> Path: ...
-    def start(self) -> None: ...
-    async def run(
-        self, prompt: Prompt, hear: Callable[[str, dict[str, Any]], None]
-    ) -> Ending: ...
-    def lacks(self, graph: dict[str, Any]) -> list[Lack]: ...
-
-
-class Results(Protocol):
-    """Where results are published."""
-
-    async def open(self) -> None: ...
-    async def find(self, job: Job) -> tuple[Output, ...] | None: ...
-    async def publish(self, job: Job) -> tuple[Output, ...]: ...
-    def path(self, job: Job, number: int) -> Path: ...
-
-
-class Places:
-    """The places for our prompts in ComfyUI's queue, given out first come, first served."""
-
-    def __init__(self, number: int = 2) -> None:
-        self.number = number
-        self._free = number
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def take(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` places; all of them means to run alone."""
-        async with self._turn:
-            while self._free < count:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= count
-        try:
-            yield
-        finally:
-            self._free += count
-            self._freed.set()
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What every run works with."""
-
-    host: Host
-    offer: Offer
-    store: Store
-    inputs: Inputs
-    results: Results
-    places: Places
-    max_attempts: int
 
 
 class Run:
@@ -109,6 +42,7 @@ class Run:
         self._shop = workshop
         #: It was running when the process died: should it be why, it must not drag others along.
         self._is_suspect = job.stage is Stage.RUNNING
+        self._begun = 0.0
         self._start_kept: asyncio.Future[None] | None = None
 
     async def to_the_end(self) -> None:
@@ -129,19 +63,19 @@ class Run:
         await self._publish(outputs)
 
     async def _render(self) -> None:
-        if self._is_suspect and self.job.attempt >= self._shop.max_attempts:
+        if self._is_suspect and self.job.attempt >= self._shop.settings.max_attempts:
             raise CrashLoop()
         workflow = self._shop.offer.definition(self.job.workflow)
         images = await self._fetch(workflow)
         async with self._shop.places.take(self._shop.places.number if self._is_suspect else 1):
             self.is_ahead = False
             self._placed()
-            begun = time.monotonic()
             ending = await self._execute(workflow, images)
+            run_ms = _ms_since(self._begun)
         if ending.failure:
             raise ending.failure
         rendered = await rendered_files(ending.produced, workflow.outputs)
-        await self._keep(self.job.publishing(rendered, run_ms=_ms_since(begun)))
+        await self._keep(self.job.publishing(rendered, run_ms=run_ms))
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
@@ -154,9 +88,10 @@ class Run:
 
     async def _execute(self, workflow: Workflow, images: dict[str, str]) -> Ending:
         job, host = self.job, self._shop.host
-        prefix = f"{FOLDER}/{job.job_id}/{job.attempt + 1}"
-        graph = render(workflow, job.parameters, images=images, prefix=prefix)
-        prompt = Prompt(job.next_prompt_id, graph)
+        folder = f"{FOLDER}/{job.job_id}/{job.attempt + 1}"
+        graph = render(workflow, job.parameters, images=images, prefix=folder)
+        limit_seconds = self._shop.settings.job_timeout
+        prompt = Prompt(job.next_prompt_id, graph, folder, limit_seconds)
         meter = ProgressMeter(graph)
 
         def hear(event: str, data: dict[str, Any]) -> None:
@@ -175,18 +110,32 @@ class Run:
     def _start(self) -> asyncio.Future[None]:
         """Count the attempt, once; the future ends when that is on disk."""
         if self._start_kept is None:
+            self._begun = time.monotonic()
             self.job = self.job.running(now=time.time())
             self._start_kept = asyncio.ensure_future(self._keep(self.job))
         return self._start_kept
 
     async def _publish(self, outputs: tuple[Output, ...] | None) -> None:
         begun = time.monotonic()
-        outputs = outputs or await self._shop.results.publish(self.job)
+        while outputs is None:
+            outputs = await self._try_to_publish()
         publish_ms = _ms_since(begun)
         await self._keep(self.job.completed(outputs, now=time.time(), publish_ms=publish_ms))
 
+    async def _try_to_publish(self) -> tuple[Output, ...] | None:
+        """None after a failure that may pass: the GPU's work is not thrown away for it."""
+        try:
+            return await self._shop.results.publish(self.job)
+        except PublishFailed as failure:
+            if not failure.retryable:
+                raise
+            log.warning("job %s cannot be published yet: %s", self.job.job_id, failure)
+            await asyncio.sleep(RETRY_SECONDS)
+            return None
+
     async def _fail(self, failure: JobFailed) -> None:
-        if failure.retryable and self.job.attempt < self._shop.max_attempts:
+        most_attempts = min(failure.retries + 1, self._shop.settings.max_attempts)
+        if failure.retryable and self.job.attempt < most_attempts:
             log.warning("job %s is tried again: %s", self.job.job_id, failure)
             await self._keep(self.job.put_back(due=time.time() + RETRY_SECONDS))
         else:
@@ -208,6 +157,13 @@ class Run:
         if self.job.status.is_final:
             folder = self._shop.host.output_folder / FOLDER / self.job.job_id
             await off_loop(shutil.rmtree, folder, ignore_errors=True)
+
+
+def remove_leftovers(shop: Workshop, keep: set[str]) -> None:
+    """Delete the working folders of jobs that are over; a killed process may leave them."""
+    for folder in (shop.host.output_folder / FOLDER).glob("*/"):
+        if folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ms_since(begun: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ class Settings(BaseModel):
     allow_anonymous: bool = Field(False, alias="UNIFIED_API_ALLOW_ANONYMOUS")
     max_pending: int = Field(20_000, alias="UNIFIED_API_MAX_PENDING", ge=1)
     max_attempts: int = Field(3, alias="UNIFIED_API_MAX_ATTEMPTS", ge=1, le=100)
-    fetch_ahead: int = Field(16, alias="UNIFIED_API_FETCH_AHEAD", ge=1, le=256)
+    job_timeout: float = Field(1800.0, alias="UNIFIED_API_JOB_TIMEOUT", gt=0, lt=inf)
+    exit_on_hang: bool = Field(False, alias="UNIFIED_API_EXIT_ON_HANG")
+    reset_store: bool = Field(False, alias="UNIFIED_API_RESET_STORE")
+    min_free_bytes: int = Field(256 * 2**20, alias="UNIFIED_API_MIN_FREE_BYTES", ge=0)
+    fetch_ahead: int = Field(64, alias="UNIFIED_API_FETCH_AHEAD", ge=1, le=256)
     max_image_bytes: int = Field(50 * 2**20, alias="UNIFIED_API_MAX_IMAGE_BYTES", ge=1)
     max_pixels: int = Field(40_000_000, alias="UNIFIED_API_MAX_PIXELS", ge=1)
-    fetch_timeout: float = Field(60.0, alias="UNIFIED_API_FETCH_TIMEOUT", gt=0)
+    fetch_timeout: float = Field(60.0, alias="UNIFIED_API_FETCH_TIMEOUT", gt=0, lt=inf)
 
     #: One sentence for each variable that could not be used.
     problems: tuple[str, ...] = ()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from .job import Job, Status
 from .threads import Lane
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
+#: No job is put off for longer, so a later `due` shows that the clock was set back.
+LONGEST_DELAY_SECONDS = 600.0
+
+IN_USE = "another ComfyUI process uses this job store; give each a user folder of its own"
+DAMAGED = (
+    "the file of the job store is damaged; it was left as it is. Restore it from a backup, or set"
+    " UNIFIED_API_RESET_STORE=1 to set it aside and begin a new one"
+)
+NEWER = "the job store was written by a newer version of this service; install that one again"
 
 SCHEMA = """
 CREATE TABLE jobs (
@@ -29,8 +41,8 @@ CREATE INDEX jobs_by_workflow ON jobs (workflow, sequence);
 FINAL = tuple(status.value for status in Status if status.is_final)
 
 
-class StoreInUse(Exception):
-    """Another process uses this job store."""
+class StoreUnusable(Exception):
+    """The job store cannot be used; the message says what to do."""
 
 
 class Store:
@@ -48,9 +60,16 @@ class Store:
         self._write_db: sqlite3.Connection | None = None
         self._read_db: sqlite3.Connection | None = None
 
-    async def open(self) -> None:
-        """Create or upgrade the file. Raises StoreInUse if another process holds it."""
+    async def open(self, *, reset: bool = False) -> None:
+        """Create or upgrade the file. Raises StoreUnusable if it is damaged or in use.
+
+        With `reset`, a damaged file is set aside and a new one begun.
+        """
         self._lock = await self._writer.run(_lock, self._path.with_suffix(".lock"))
+        if not await self._writer.run(_is_sound, self._path):
+            if not reset:
+                raise StoreUnusable(DAMAGED)
+            await self._writer.run(_set_aside, self._path)
         self._write_db = await self._writer.run(_connect, self._path)
         await self._writer.run(_migrate, self._write_db)
         self._read_db = await self._reader.run(_connect, self._path)
@@ -87,7 +106,7 @@ class Store:
 
     async def get(self, job_id: str) -> Job | None:
         found = await self._read("SELECT document FROM jobs WHERE job_id = ?", (job_id,))
-        return Job.model_validate_json(found[0][0]) if found else None
+        return _job(found[0][0]) if found else None
 
     async def unfinished(self) -> list[Job]:
         """What somebody had begun and nobody works on, if asked at the start of the process."""
@@ -95,9 +114,9 @@ class Store:
             "SELECT document FROM jobs WHERE status = ? AND due IS NULL ORDER BY sequence",
             (Status.PROCESSING.value,),
         )
-        return [Job.model_validate_json(document) for (document,) in found]
+        return [_job(document) for (document,) in found]
 
-    async def list(
+    async def page(
         self,
         *,
         limit: int,
@@ -117,7 +136,7 @@ class Store:
             f"SELECT sequence, document FROM jobs {where} ORDER BY sequence DESC LIMIT ?",
             (*given.values(), limit),
         )
-        return [(sequence, Job.model_validate_json(document)) for sequence, document in found]
+        return [(sequence, _job(document)) for sequence, document in found]
 
     async def count_waiting(self) -> int:
         found = await self._read("SELECT count(*) FROM jobs WHERE due IS NOT NULL", ())
@@ -148,8 +167,30 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
-        raise StoreInUse(StoreInUse.__doc__) from error
+        raise StoreUnusable(IN_USE) from error
     return lock
+
+
+def _is_sound(path: Path) -> bool:
+    if not path.exists():
+        return True
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        db.close()
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged file and what belongs to it under another name."""
+    mark = f".damaged-{int(time.time())}"
+    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if part.exists():
+            part.rename(part.with_name(part.name + mark))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -162,24 +203,32 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _migrate(db: sqlite3.Connection) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
-        raise sqlite3.DatabaseError("the job store was written by a newer version of this service")
+        raise StoreUnusable(NEWER)
     if version == 0:
         db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _claim(db: sqlite3.Connection, now: float) -> Job | None:
     found = db.execute(
-        "SELECT document FROM jobs WHERE due IS NOT NULL AND due <= ? ORDER BY sequence LIMIT 1",
-        (now,),
+        "SELECT document FROM jobs WHERE due IS NOT NULL AND (due <= ? OR due > ?)"
+        " ORDER BY sequence LIMIT 1",
+        (now, now + LONGEST_DELAY_SECONDS),
     ).fetchone()
     if found is None:
         return None
-    job = Job.model_validate_json(found[0]).fetching(now=now)
+    job = _job(found[0]).fetching(now=now)
     db.execute(
         "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
         (job.status.value, job.model_dump_json(), job.job_id),
     )
     return job
+
+
+def _job(document: str) -> Job:
+    try:
+        return Job.model_validate_json(document)
+    except ValidationError as error:
+        raise sqlite3.DataError("a stored job cannot be read by this version") from error
 
 
 def _marks(values: tuple[Any, ...]) -> str:

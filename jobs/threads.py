@@ -1,12 +1,12 @@
 """The only file that crosses a thread.
 
-     event loop                     beside the loop                 prompt worker (ComfyUI's)
-     routes, engine, seam
-          │ ── off_loop(work) ───────> pool: files, pictures, S3
-          │ ── Lane.run(work) ───────> one thread each: SQLite reads, SQLite writes
-          │ <─────────────────────── (await brings the answer back)
-          │ ── put into ComfyUI's own queue ─────────────────────────> runs the prompt
-          │ <──────────────────────────────── post(loop, function) ─── tells that it ended
+event loop                     beside the loop                 prompt worker (ComfyUI's)
+routes, engine, seam
+     │ ── off_loop(work) ───────> pool: files, pictures, S3
+     │ ── Lane.run(work) ───────> one thread each: SQLite reads, SQLite writes
+     │ <─────────────────────── (await brings the answer back)
+     │ ── put into ComfyUI's own queue ─────────────────────────> runs the prompt
+     │ <──────────────────────────────── post(loop, function) ─── tells that it ended
 """
 
 from __future__ import annotations

@@ -29,9 +29,14 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.AuthNotConfigured: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-RETRY_AFTER_SECONDS = {HTTPStatus.TOO_MANY_REQUESTS: 5, HTTPStatus.SERVICE_UNAVAILABLE: 5}
+RETRY_AFTER_SECONDS = {
+    HTTPStatus.TOO_MANY_REQUESTS: 5,
+    HTTPStatus.SERVICE_UNAVAILABLE: 5,
+    HTTPStatus.INSUFFICIENT_STORAGE: 30,
+}
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 MEDIA_TYPE = "application/problem+json"
 
@@ -92,9 +97,7 @@ def _of_ours(
     )
 
 
-def _of_http(
-    request: web.Request, error: web.HTTPException, request_id: str
-) -> web.StreamResponse:
+def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> web.StreamResponse:
     """404, 405 and the like, raised by aiohttp itself."""
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def _load_package() -> None:
     spec = importlib.util.spec_from_file_location("unified_api", ROOT / "__init__.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules["unified_api"] = package
     spec.loader.exec_module(package)

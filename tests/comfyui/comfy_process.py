@@ -17,7 +17,6 @@ import requests
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDED = ROOT / ".comfyui"
 PYTHON = PROVIDED / "venv" / "bin" / "python"
-PROBE = Path(__file__).parent / "probe_nodes"
 DEFINITIONS = Path(__file__).parent / "definitions"
 
 START_SECONDS = 120
@@ -39,17 +38,25 @@ class ComfyProcess:
     """One ComfyUI of a version, with a base folder of its own."""
 
     def __init__(
-        self, version: str, base: Path, *, options: tuple[str, ...] = (), **environment: str
+        self,
+        version: str,
+        base: Path,
+        *,
+        options: tuple[str, ...] = (),
+        nodes: tuple[str, ...] = (),
+        **environment: str,
     ) -> None:
+        """`nodes` are folders beside this file to be loaded as custom nodes too."""
         self.tree = PROVIDED / f"ComfyUI-{version}"
         self.base = base
         self.options = options
+        self.nodes = ("probe_nodes", *nodes)
         self.environment = environment
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / "comfyui.log"
         self._process: subprocess.Popen[bytes] | None = None
-        _furnish(base)
+        _furnish(base, self.nodes)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -59,7 +66,7 @@ class ComfyProcess:
             *("--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"),
             *("--listen", "127.0.0.1", "--port", str(self.port)),
             *("--base-directory", str(self.base), "--disable-all-custom-nodes"),
-            *("--whitelist-custom-nodes", "unified-api.plugin", "probe_nodes"),
+            *("--whitelist-custom-nodes", "unified-api.plugin", *self.nodes),
             *self.options,
         ]
         with self.log.open("ab") as log:
@@ -158,10 +165,11 @@ class ComfyProcess:
         return [line for line in lines if line.split(" ", 1)[0] == tag]
 
 
-def _furnish(base: Path) -> None:
+def _furnish(base: Path, nodes: tuple[str, ...]) -> None:
     for folder in ("custom_nodes", "models", "input", "output", "user"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    for name, target in (("unified-api.plugin", ROOT), ("probe_nodes", PROBE)):
+    here = Path(__file__).parent
+    for name, target in {"unified-api.plugin": ROOT, **{n: here / n for n in nodes}}.items():
         link = base / "custom_nodes" / name
         if not link.exists():
             link.symlink_to(target, target_is_directory=True)

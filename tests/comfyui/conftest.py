@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comfy_process import ComfyProcess
-from PIL import Image
 from picture_server import PictureServer
+from PIL import Image
 
 NEWEST, OLDEST = "0.30.0", "0.16.3"
 
@@ -35,11 +36,9 @@ def start_comfy(tmp_path: Path) -> Iterator[StartComfy]:
     """Start a ComfyUI of one's own, to be killed or misconfigured."""
     started: list[ComfyProcess] = []
 
-    def start(
-        version: str = NEWEST, *, options: tuple[str, ...] = (), **environment: str
-    ) -> ComfyProcess:
-        base = tmp_path / f"base {len(started)}"
-        process = ComfyProcess(version, base, options=options, **environment)
+    def start(version: str = NEWEST, base: Path | None = None, **more: Any) -> ComfyProcess:
+        base = base or tmp_path / f"base {len(started)}"
+        process = ComfyProcess(version, base, **more)
         started.append(process)
         return process.start()
 

@@ -128,7 +128,9 @@ def test_a_broken_definition_is_listed_with_its_error_and_harms_nothing(
 
 
 def test_a_missing_node_class_is_named(newest: ComfyProcess) -> None:
-    files = {name: text.replace("SaveImage", "SaveHologram") for name, text in texts("probe").items()}
+    files = {
+        name: text.replace("SaveImage", "SaveHologram") for name, text in texts("probe").items()
+    }
     newest.define("hologram", files)
 
     wait_until(lambda: newest.get("/api/v1/workflows/hologram").ok)
@@ -139,5 +141,3 @@ def test_a_missing_node_class_is_named(newest: ComfyProcess) -> None:
 
 def texts(slug: str) -> dict[str, str]:
     return {file.name: file.read_text() for file in (DEFINITIONS / slug).iterdir()}
-
-

@@ -5,8 +5,8 @@ import time
 
 from comfy_process import ComfyProcess, wait_until
 from conftest import StartComfy
-from PIL import Image
 from picture_server import PictureServer
+from PIL import Image
 
 
 def test_an_uploaded_picture_comes_back_in_the_size_asked_for(

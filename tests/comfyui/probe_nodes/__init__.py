@@ -1,15 +1,21 @@
 """Nodes for tests: they take time, fail and die on demand, and write down each execution."""
 
 import os
-import time
+import threading
 from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from server import PromptServer
 
 RUNS = Path(folder_paths.get_user_directory()).parent / "runs.txt"
+
+
+def sleep(seconds: float) -> None:
+    """Unlike time.sleep, this works under a clock that is faked."""
+    threading.Event().wait(seconds)
 
 
 def fail() -> None:
@@ -58,7 +64,7 @@ class ProbePicture:
             book.write(f"{tag} {seed}\n")
         bar = comfy.utils.ProgressBar(steps)
         for _ in range(steps):
-            time.sleep(seconds / steps)
+            sleep(seconds / steps)
             bar.update(1)
         ENDINGS[ending]()
         generator = torch.Generator().manual_seed(seed % 2**63)
@@ -77,7 +83,31 @@ class ProbeDeafSleep:
     CATEGORY = "probe"
 
     def run(self, seconds):
-        time.sleep(seconds)
+        sleep(seconds)
+        return (torch.zeros((1, 8, 8, 3)),)
+
+
+class ProbePreviews:
+    """Sends previews of 30 kB to every editor."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"previews": ("INT", {"default": 400})},
+            "hidden": {"node_id": "UNIQUE_ID"},
+        }
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+    def run(self, previews, node_id):
+        for _ in range(previews):
+            PromptServer.instance.send_sync(1, b"\0\0\0\1" + os.urandom(30_000))
         return (torch.zeros((1, 8, 8, 3)),)
 
 
@@ -116,5 +146,6 @@ class ProbeSilent:
 
 
 NODE_CLASS_MAPPINGS = {
-    cls.__name__: cls for cls in (ProbePicture, ProbeDeafSleep, ProbeFixedName, ProbeSilent)
+    cls.__name__: cls
+    for cls in (ProbePicture, ProbeDeafSleep, ProbePreviews, ProbeFixedName, ProbeSilent)
 }

@@ -1,0 +1,42 @@
+"""Disk: whether there is room to work in."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+LOOK_SECONDS = 1.0
+
+
+class Disk:
+    """Watches the folders that jobs are written to. Work stops before one of them is full."""
+
+    def __init__(self, folders: dict[str, Path], *, min_free_bytes: int) -> None:
+        """`folders` by the names that messages give them."""
+        self._folders = folders
+        self._min_free_bytes = min_free_bytes
+        self._looked = float("-inf")
+        self._problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Which folder has no room, and how much there should be; None if all have."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._problem = self._look()
+            self._looked = time.monotonic()
+        return self._problem
+
+    def _look(self) -> str | None:
+        for name, folder in self._folders.items():
+            free = shutil.disk_usage(_existing(folder)).free
+            if free < self._min_free_bytes:
+                return (
+                    f"The disk of the {name} folder has {free >> 20} MiB free and needs"
+                    f" {self._min_free_bytes >> 20} (UNIFIED_API_MIN_FREE_BYTES). Make room on it."
+                )
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())

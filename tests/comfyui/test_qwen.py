@@ -1,0 +1,81 @@
+"""Both Qwen workflows, executed for real with tiny random weights: our graphs, ComfyUI's code."""
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from comfy_process import ComfyProcess
+from conftest import NEWEST
+from PIL import Image
+from unified_api.workflows import LIBRARY, Catalog
+
+ASPECT = (96, 64)
+#: One megapixel of that aspect, sides floored to multiples of 8.
+SIZE = (1248, 832)
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+    process = ComfyProcess(
+        NEWEST,
+        tmp_path_factory.mktemp("qwen"),
+        nodes=("tiny_qwen",),
+        TINY_QWEN_MODELS=json.dumps(model_files()),
+    )
+    yield process.start()
+    process.kill()
+
+
+def model_files() -> dict[str, list[str]]:
+    """Folder -> names of the files that the shipped workflows load."""
+    files = defaultdict(list)
+    for workflow in Catalog([LIBRARY]).workflows.values():
+        for slot in workflow.models.values():
+            files[slot.folder].append(
+                workflow.graph[slot.binding.node]["inputs"][slot.binding.input]
+            )
+    return files
+
+
+def photo(color: str) -> tuple[str, bytes, str]:
+    buffer = io.BytesIO()
+    Image.new("RGB", ASPECT, color).save(buffer, "JPEG")
+    return ("photo.jpg", buffer.getvalue(), "image/jpeg")
+
+
+def run(comfy: ComfyProcess, workflow: str, *colors: str, **parameters: Any) -> Image.Image:
+    """The picture that a job made of one to three photos."""
+    names = ("image", "image2", "image3")
+    files = {name: photo(color) for name, color in zip(names, colors, strict=False)}
+    reply = comfy.post(f"/api/v1/{workflow}/jobs", files=files, data=parameters)
+    assert reply.status_code == 202, reply.text
+    job = comfy.finished(reply.json()["job_id"], seconds=240)
+    assert job["status"] == "completed", job
+    content = comfy.get(job["result_url"].removeprefix(comfy.url)).content
+    picture = Image.open(io.BytesIO(content))
+    picture.load()
+    assert picture.format == "PNG"
+    return picture
+
+
+@pytest.mark.timeout(300)
+def test_camera_angle_makes_a_picture_decided_by_its_seed(comfy: ComfyProcess) -> None:
+    first = run(comfy, "camera-angle", "red", horizontal="-1", seed="1")
+    same = run(comfy, "camera-angle", "red", horizontal="-1", seed="1")
+    other = run(comfy, "camera-angle", "red", horizontal="-1", seed="2")
+
+    assert first.size == SIZE
+    assert first.tobytes() == same.tobytes()
+    assert first.tobytes() != other.tobytes()
+
+
+@pytest.mark.timeout(300)
+def test_qwen_image_edit_takes_one_picture_or_three(comfy: ComfyProcess) -> None:
+    one = run(comfy, "qwen-image-edit", "red", prompt="把猫放进花园", seed="1")
+    three = run(comfy, "qwen-image-edit", "red", "green", "blue", prompt="合在一起", seed="1")
+
+    assert one.size == three.size == SIZE
+    assert one.tobytes() != three.tobytes()

@@ -1,0 +1,160 @@
+"""What ComfyUI tells of a prompt, in words of our own."""
+
+import errno
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unified_api.jobs.errors import DiskFull, ExecutionFailed, Interrupted, OutOfMemory
+from unified_api.jobs.prompt import ProgressMeter, failure_of
+
+GRAPH = {
+    "1": {"class_type": "LoadImage", "inputs": {}, "_meta": {"title": "Load"}},
+    "2": {"class_type": "KSampler", "inputs": {}},
+    "3": {"class_type": "SaveImage", "inputs": {}, "_meta": {}},
+    "4": {"class_type": "PreviewImage", "inputs": {}},
+}
+
+
+def state(node, state, value=0, most=0):
+    return {"nodes": {node: {"state": state, "value": value, "max": most}}}
+
+
+def test_progress_counts_nodes_and_the_steps_of_the_running_one():
+    meter = ProgressMeter(GRAPH)
+
+    meter.hear("progress_state", state("1", "finished"))
+    meter.hear("progress_state", state("2", "running", 5, 10))
+
+    now = meter.now
+    assert (now.percent, now.node, now.step, now.steps) == (37, "KSampler", 5, 10)
+
+
+def test_a_node_is_told_by_its_title_or_else_by_its_class():
+    meter, seen = ProgressMeter(GRAPH), []
+
+    for node in GRAPH:
+        meter.hear("progress_state", state(node, "running", 0, 1))
+        seen.append(meter.now.node)
+
+    assert seen == ["Load", "KSampler", "SaveImage", "PreviewImage"]
+
+
+def test_a_node_of_a_single_step_shows_no_steps():
+    meter = ProgressMeter(GRAPH)
+
+    meter.hear("progress_state", state("2", "running", 0, 1))
+
+    assert (meter.now.step, meter.now.steps) == (None, None)
+
+
+def test_cached_nodes_count_as_done():
+    meter = ProgressMeter(GRAPH)
+
+    meter.hear("execution_cached", {"nodes": ["1", "2", "of another graph"]})
+
+    assert meter.now.percent == 50
+
+
+def test_a_finished_graph_is_not_complete_before_its_files_are_published():
+    meter = ProgressMeter(GRAPH)
+
+    meter.hear("execution_cached", {"nodes": list(GRAPH)})
+
+    assert meter.now.percent == 99
+
+
+def test_events_that_say_nothing_change_nothing():
+    meter = ProgressMeter(GRAPH)
+    before = meter.now
+
+    for event in ("status", "executing", "execution_start", "progress", "progress_state"):
+        meter.hear(event, {})
+    meter.hear("execution_cached", {"nodes": None})
+
+    assert meter.now == before
+
+
+nodes = st.sampled_from([*GRAPH, "7", "1:2"])
+states = st.fixed_dictionaries(
+    {"state": st.sampled_from(["pending", "running", "finished", "error"])},
+    optional={
+        "value": st.none() | st.integers(0, 30) | st.floats(0, 30),
+        "max": st.none() | st.integers(0, 30),
+    },
+)
+events = st.tuples(
+    st.just("progress_state"), st.fixed_dictionaries({"nodes": st.dictionaries(nodes, states)})
+) | st.tuples(st.just("execution_cached"), st.fixed_dictionaries({"nodes": st.lists(nodes)}))
+
+
+@given(st.lists(events))
+def test_the_percentage_never_falls_and_never_reaches_the_end(heard):
+    meter, seen = ProgressMeter(GRAPH), [0]
+
+    for event, data in heard:
+        meter.hear(event, data)
+        seen.append(meter.now.percent)
+
+    assert seen == sorted(seen)
+    assert seen[-1] <= 99
+
+
+NODE = {"node_id": "3", "node_type": "KSampler"}
+ERROR = ("execution_error", {**NODE, "exception_type": "ValueError", "exception_message": "/a/b"})
+MEMORY = ("execution_error", {**NODE, "exception_type": "torch.OutOfMemoryError"})
+CUDA_MEMORY = ("execution_error", {**NODE, "exception_type": "torch.cuda.OutOfMemoryError"})
+FULL = (
+    "execution_error",
+    {
+        **NODE,
+        "exception_type": "OSError",
+        "exception_message": f"[Errno 28] {os.strerror(errno.ENOSPC)}",
+    },
+)
+INTERRUPTED = ("execution_interrupted", NODE)
+START = ("execution_start", {})
+SUCCESS = ("execution_success", {})
+
+
+@pytest.mark.parametrize(
+    ("status", "messages", "kind"),
+    [
+        ("success", [START, SUCCESS], None),
+        ("success", [], None),
+        ("error", [START, ERROR], ExecutionFailed),
+        ("error", [START, MEMORY], OutOfMemory),
+        ("error", [START, CUDA_MEMORY], OutOfMemory),
+        ("error", [START, FULL], DiskFull),
+        ("error", [START, INTERRUPTED], Interrupted),
+        ("error", [], ExecutionFailed),
+        ("error", [START], ExecutionFailed),
+        # A failure before the first node leaves the status of the prompt before.
+        ("success", [START, ERROR], ExecutionFailed),
+        ("success", [START, INTERRUPTED], Interrupted),
+    ],
+)
+def test_a_failure_is_told_by_the_last_message_beside_the_status(status, messages, kind):
+    failure = failure_of(status, messages)
+
+    assert type(failure) is (kind or type(None))
+
+
+@pytest.mark.parametrize("message", [ERROR, MEMORY, FULL, INTERRUPTED])
+def test_a_failure_names_its_node_and_none_of_the_details(message):
+    failure = failure_of("error", [message])
+
+    assert (failure.node_id, failure.node_class) == ("3", "KSampler")
+    assert "/a/b" not in str(failure)
+
+
+def test_a_failure_names_the_kind_of_the_exception():
+    assert "ValueError" in str(failure_of("error", [ERROR]))
+
+
+def test_an_error_without_any_detail_is_still_a_failure():
+    failure = failure_of("error", [("execution_error", {})])
+
+    assert isinstance(failure, ExecutionFailed)
+    assert failure.node_id is None

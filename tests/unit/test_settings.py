@@ -1,0 +1,101 @@
+"""Settings from the environment: what is wrong is named, and its default is used."""
+
+from pathlib import Path
+
+import pytest
+from unified_api.jobs.settings import Settings
+
+#: Field -> its default, a good value as text and as read, and values that cannot be meant.
+TABLE = {
+    "workflows_dir": (None, "some/folder", Path("some/folder"), []),
+    "models": ({}, "a.vae=b.pt", {"a": {"vae": "b.pt"}}, ["a.vae", "vae=b.pt", "a.=b", "a.vae="]),
+    "public_url": (None, "https://a.example", "https://a.example", ["a.example", "ftp://a", "//"]),
+    "allow_anonymous": (False, "1", True, ["perhaps", "2"]),
+    "max_pending": (20_000, "1", 1, ["0", "-1", "many", "1.5"]),
+    "max_attempts": (3, "100", 100, ["0", "101"]),
+    "job_timeout": (1800.0, "0.5", 0.5, ["0", "-1", "nan", "inf", "soon"]),
+    "exit_on_hang": (False, "true", True, ["perhaps"]),
+    "reset_store": (False, "1", True, ["perhaps"]),
+    "min_free_bytes": (256 * 2**20, "0", 0, ["-1", "1 GB"]),
+    "fetch_ahead": (64, "256", 256, ["0", "257"]),
+    "max_image_bytes": (50 * 2**20, "1", 1, ["0", "50MB"]),
+    "max_pixels": (40_000_000, "1", 1, ["0", "4K"]),
+    "fetch_timeout": (60.0, "0.1", 0.1, ["0", "-1", "nan", "inf", "soon"]),
+}
+WRONG = [(field, text) for field, (*_, wrong) in TABLE.items() for text in wrong]
+
+
+def variable(field):
+    return Settings.model_fields[field].alias
+
+
+@pytest.mark.parametrize("field", TABLE)
+def test_what_is_not_set_has_its_default(field):
+    settings = Settings.from_env({})
+
+    assert getattr(settings, field) == TABLE[field][0]
+    assert settings.problems == ()
+
+
+@pytest.mark.parametrize("field", TABLE)
+def test_a_good_value_is_used(field):
+    _, text, meant, _ = TABLE[field]
+
+    settings = Settings.from_env({variable(field): text})
+
+    assert (getattr(settings, field), settings.problems) == (meant, ())
+
+
+@pytest.mark.parametrize(("field", "text"), WRONG)
+def test_a_wrong_value_is_named_and_its_default_used(field, text):
+    settings = Settings.from_env({variable(field): text})
+
+    assert getattr(settings, field) == TABLE[field][0]
+    (problem,) = settings.problems
+    assert problem.startswith(variable(field))
+
+
+def test_one_wrong_value_spoils_no_other():
+    settings = Settings.from_env(
+        {
+            "UNIFIED_API_MAX_PENDING": "7",
+            "UNIFIED_API_MAX_PIXELS": "huge",
+            "UNIFIED_API_MODELS": "nonsense",
+        }
+    )
+
+    assert settings.max_pending == 7
+    assert {problem.split()[0] for problem in settings.problems} == {
+        "UNIFIED_API_MAX_PIXELS",
+        "UNIFIED_API_MODELS",
+    }
+
+
+def test_every_setting_stands_in_the_table():
+    with_variable = {name for name, field in Settings.model_fields.items() if field.alias}
+
+    assert with_variable == set(TABLE)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t"])
+def test_empty_means_unset(blank):
+    settings = Settings.from_env({variable(field): blank for field in TABLE})
+
+    assert settings == Settings.from_env({})
+
+
+def test_models_are_named_by_workflow_and_slot():
+    text = " camera-angle.vae = a b.safetensors ,, camera-angle.lora=x/y=z.pt,edit.vae=c.pt, "
+
+    settings = Settings.from_env({"UNIFIED_API_MODELS": text})
+
+    assert settings.models == {
+        "camera-angle": {"vae": "a b.safetensors", "lora": "x/y=z.pt"},
+        "edit": {"vae": "c.pt"},
+    }
+
+
+def test_what_is_not_ours_is_ignored():
+    environ = {"MAX_PENDING": "x", "UNIFIED_API_COLOUR": "red", "problems": "x", "PATH": "y"}
+
+    assert Settings.from_env(environ) == Settings.from_env({})
