@@ -6,7 +6,15 @@ nodes: all wiring is there.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .jobs.inputs import Objects
+    from .jobs.links import Links
+    from .jobs.settings import Settings
+    from .jobs.workshop import Results
 
 __version__ = "0.1.0"
 
@@ -18,11 +26,10 @@ async def comfy_entrypoint() -> Any:
     from .jobs.engine import Engine
     from .jobs.inputs import Inputs
     from .jobs.offer import Offer
-    from .jobs.outputs import LocalResults
     from .jobs.settings import Settings
     from .jobs.store import Store
-    from .jobs.workshop import Workshop
-    from .routes import announce, mount
+    from .jobs.workshop import Spool, Workshop
+    from .routes import Listener, announce, lock, mount
     from .routes.service import Surface
     from .workflows import LIBRARY, Catalog
 
@@ -30,28 +37,63 @@ async def comfy_entrypoint() -> Any:
     host = comfyui.ComfyUI(exit_on_hang=settings.exit_on_hang)
     data = host.user_folder / "unified_api"
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
+    s3, results = _storage(settings, data / "results")
+    own_urls = [url for url in (host.url, settings.public_url) if url]
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     engine = Engine(
         Workshop(
             host=host,
             offer=Offer(catalog, host.lacks),
             store=Store(data / "jobs.sqlite3"),
-            inputs=Inputs(host.input_folder, settings),
-            results=LocalResults(data / "results"),
+            inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+            results=results,
             disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
+            spool=Spool(settings.spool_bytes),
             settings=settings,
         )
     )
-    surface = Surface(
+    listener = Listener(settings) if settings.port else None
+    surface = Surface.of(
+        settings,
         version=__version__,
-        public_url=settings.public_url,
-        is_open=settings.allow_anonymous or host.is_local,
+        keys_file=data / "keys.json",
+        is_local=host.is_local,
+        parts=[listener] if listener else [],
     )
     mount(host.app, engine, surface)
+    if surface.is_locked:
+        lock(host.app, surface)
 
     async def start() -> None:
         await engine.start()
+        if listener:
+            await listener.open(engine, surface, comfyui_url=host.url)
         announce(engine, surface, host.url)
 
     host.on_startup(start)
     return comfyui.extension_without_nodes()
+
+
+def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:
+    """The reader of S3 objects, if any may be read, and the keeper of results.
+
+    Loading boto3 takes time, so only a bucket has it loaded.
+    """
+    from .jobs.outputs import LocalResults
+
+    if not settings.read_buckets:
+        return None, LocalResults(local_folder)
+    from .jobs.bucket import Bucket
+    from .jobs.links import CdnLinks, PresignedLinks
+    from .jobs.s3 import S3
+    from .jobs.s3_results import S3Results
+
+    s3 = S3(settings.region)
+    if settings.bucket is None:
+        return s3, LocalResults(local_folder)
+    bucket = Bucket(s3, settings.bucket, kms_key_id=settings.kms_key_id)
+    if settings.cdn_domain and settings.url_mode != "presigned":
+        links: Links = CdnLinks(settings.cdn_domain)
+    else:
+        links = PresignedLinks(bucket, seconds=settings.presign_seconds)
+    return s3, S3Results(bucket, prefix=settings.prefix, links=links)

@@ -155,7 +155,7 @@ class ComfyUI:
         is_valid, error, outputs, node_errors = verdict
         # ComfyUI would run the valid part of a half broken graph and call that a success.
         if not is_valid or node_errors:
-            raise _refusal(error, node_errors)
+            raise _refusal(error, node_errors or {})
         return list(outputs)
 
     def _queue_item(self, prompt: Prompt, outputs: list[str]) -> tuple[Any, ...]:
@@ -406,12 +406,20 @@ def _produced_file(node_id: str, entry: dict[str, Any]) -> Produced | None:
     name = entry.get("filename")
     if folder is None or not isinstance(name, str) or entry.get("type") == "input":
         return None
-    base = Path(folder).resolve()
-    path = (base / str(entry.get("subfolder") or "") / name).resolve()
-    if not path.is_relative_to(base) or not path.is_file():
+    path = _file_inside(Path(folder).resolve(), str(entry.get("subfolder") or ""), name)
+    if path is None:
         log.warning("node %s names an output that is not there or not ComfyUI's", node_id)
         return None
     return Produced(node_id, path, is_preview=entry.get("type") == "temp")
+
+
+def _file_inside(base: Path, subfolder: str, name: str) -> Path | None:
+    try:
+        path = (base / subfolder / name).resolve()
+        return path if path.is_relative_to(base) and path.is_file() else None
+    except (OSError, ValueError):
+        # A name no file can have: too long, or with a zero byte in it.
+        return None
 
 
 def _secured(file: Produced, folder: Path, number: int) -> Produced:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterable, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from .errors import (
-    InvalidParameters,
-    NoRoom,
-    NotReady,
-    QueueFull,
-    StorageUnavailable,
-    UnknownJob,
-    UnknownOutput,
-)
+from .errors import NoRoom, StorageDenied, StorageUnavailable, UnknownJob, UnknownOutput
 from .health import Component, State
-from .job import Job, Status
+from .job import Job, Output, Status, Submitted
+from .links import Link
 from .prompt import Progress
+from .reception import Reception
 from .run import Run, remove_leftovers
 from .store import StoreUnusable
 from .threads import off_loop
@@ -33,10 +25,11 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
-SEEDS = 2**53
 #: New jobs wake the engine at once; this sweep finds those that are due again.
 SWEEP_SECONDS = 1.0
+#: How often a storage in trouble is asked, and how often old inputs are deleted.
+PROBE_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
 
 
 class Engine:
@@ -45,43 +38,32 @@ class Engine:
     def __init__(self, workshop: Workshop) -> None:
         self.offer = workshop.offer
         self._shop = workshop
+        self._reception = Reception(workshop)
         self._wake = asyncio.Event()
-        self._waiting = 0
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._store_problem: str | None = "The service is starting."
 
     # -- verbs ---------------------------------------------------------------------------------
 
     async def submit(
-        self, slug: str, parameters: Mapping[str, Any], *, metadata: dict[str, Any] | None = None
-    ) -> Job:
-        """Accept a job: it is on disk when this returns.
+        self,
+        slug: str,
+        body: Mapping[str, Any],
+        *,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Accept a job: it is on disk when this returns. `body` is as the caller gave it.
 
-        Raises UnknownWorkflow, UnhealthyWorkflow, InvalidParameters, QueueFull, NotReady, NoRoom or
-        StorageUnavailable, and then there is no job.
+        The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
+        UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, NoRoom,
+        StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
-        if self._store_problem:
-            raise NotReady(self._store_problem)
-        if self._shop.disk.problem:
-            raise NoRoom(self._shop.disk.problem)
-        workflow = self.offer.healthy(slug)
-        if violations := workflow.violations(parameters):
-            raise InvalidParameters(violations)
-        if self._waiting >= self._shop.settings.max_pending:
-            raise QueueFull()
-        job = Job(
-            job_id=str(uuid4()),
-            workflow=slug,
-            parameters=workflow.complete(parameters, seed=secrets.randbelow(SEEDS)),
-            metadata=metadata or {},
-            extension=workflow.extension,
-            created_at=time.time(),
-        )
-        await self._accept(job)
-        return job
+        submitted = await self._reception.submit(slug, body, owner, idempotency_key)
+        self._wake.set()
+        return submitted
 
-    async def keep_upload(self, content: AsyncIterable[bytes]) -> str:
+    async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
         """Store an uploaded picture; the reference to it. Raises InputInvalid or NoRoom."""
         try:
             return await self._shop.inputs.keep(content)
@@ -99,13 +81,29 @@ class Engine:
         return self._live(job)
 
     async def list(
-        self, *, limit: int, status: Status | None, workflow: str | None, after: int | None
+        self,
+        *,
+        limit: int,
+        status: Status | None = None,
+        workflow: str | None = None,
+        owner: str | None = None,
+        after: int | None = None,
     ) -> list[tuple[int, Job, Progress]]:
         """(cursor, job, progress), newest first, from behind the cursor `after`."""
         found = await self._read(
-            self._shop.store.page(limit=limit, status=status, workflow=workflow, after=after)
+            self._shop.store.page(
+                limit=limit, status=status, workflow=workflow, owner=owner, after=after
+            )
         )
         return [(sequence, *self._live(job)) for sequence, job in found]
+
+    async def count_unfinished(self, owner: str) -> int:
+        """How many jobs of an owner have not ended."""
+        return await self._read(self._shop.store.count_unfinished(owner))
+
+    async def link(self, output: Output) -> Link | None:
+        """How a published output is read; None if this machine serves it."""
+        return await self._shop.results.link(output)
 
     async def output_path(self, job_id: str, number: int) -> Path:
         """The local file of an output. Raises UnknownJob or UnknownOutput."""
@@ -123,8 +121,9 @@ class Engine:
         """How each part is, by name."""
         return {
             "comfyui": _unless(self._shop.host.problem, State.UNHEALTHY),
-            "store": _unless(self._store_problem, State.UNHEALTHY),
+            "store": _unless(self._reception.closed, State.UNHEALTHY),
             "disk": _unless(self._shop.disk.problem, State.DEGRADED),
+            "storage": self._storage(),
             "workflows": self._workflows(),
             "settings": _unless("; ".join(self.setting_problems), State.DEGRADED),
         }
@@ -136,7 +135,7 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether a job accepted now would run."""
-        problems = (self._shop.host.problem, self._store_problem, self._shop.disk.problem)
+        problems = (self._shop.host.problem, self._reception.closed, self._shop.disk.problem)
         return not any(problems) and any(offered.is_healthy for offered in self.offer.all())
 
     # -- life ----------------------------------------------------------------------------------
@@ -147,18 +146,20 @@ class Engine:
             await self._shop.inputs.open()
             await self._shop.results.open()
             await self._shop.store.open(reset=self._shop.settings.reset_store)
-            self._waiting = await self._shop.store.count_waiting()
+            self._reception.waiting = await self._shop.store.count_waiting()
             unfinished = await self._shop.store.unfinished()
         except (OSError, sqlite3.Error, StoreUnusable) as error:
             log.exception("no jobs are accepted")
-            self._store_problem = f"No jobs are accepted: {_reason(error)}."
+            self._reception.closed = f"No jobs are accepted: {_reason(error)}."
             return
-        self._store_problem = None
+        self._reception.closed = None
         self._shop.host.start()
         await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
         for job in unfinished:
             self._begin(job)
         self._spawn(self._dispatch())
+        self._spawn(self._look_after_storage())
+        self._spawn(self._tidy_up())
 
     async def stop(self) -> None:
         """Let go of everything. Jobs under way are taken up at the next start."""
@@ -168,15 +169,6 @@ class Engine:
         await self._shop.inputs.close()
         await self._shop.store.close()
 
-    async def _accept(self, job: Job) -> None:
-        try:
-            await self._shop.store.insert(job)
-        except sqlite3.Error as error:
-            log.exception("a job could not be stored")
-            raise StorageUnavailable() from error
-        self._waiting += 1
-        self._wake.set()
-
     async def _dispatch(self) -> None:
         """Take waiting jobs up, a bounded number ahead of ComfyUI."""
         while True:
@@ -185,13 +177,34 @@ class Engine:
             if job is None:
                 await self._woken()
             else:
-                self._waiting -= 1
+                self._reception.waiting -= 1
                 self._begin(job)
+
+    async def _look_after_storage(self) -> None:
+        """Ask the storage how it is, at the start and while it is in trouble."""
+        await self._shop.results.probe()
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if self._shop.results.trouble:
+                await self._shop.results.probe()
+
+    async def _tidy_up(self) -> None:
+        while True:
+            try:
+                await self._shop.inputs.sweep(self._shop.store.is_mentioned)
+            except (OSError, sqlite3.Error):
+                log.exception("old inputs could not be deleted")
+            await asyncio.sleep(TIDY_SECONDS)
 
     @property
     def _has_room(self) -> bool:
-        ahead = sum(run.is_ahead for run in self._runs.values())
-        return ahead < self._shop.settings.fetch_ahead and self._shop.disk.problem is None
+        """Whether another job may be begun. Not if its result could not be put anywhere."""
+        shop = self._shop
+        if shop.disk.problem or shop.spool.problem:
+            return False
+        if isinstance(shop.results.trouble, StorageDenied):
+            return False
+        return sum(run.is_ahead for run in self._runs.values()) < shop.settings.fetch_ahead
 
     async def _claim(self) -> Job | None:
         try:
@@ -217,7 +230,7 @@ class Engine:
         try:
             await run.to_the_end()
         finally:
-            self._waiting += run.job.due is not None
+            self._reception.waiting += run.job.due is not None
             if self._runs.get(run.job.job_id) is run:
                 del self._runs[run.job.job_id]
             self._wake.set()
@@ -237,6 +250,12 @@ class Engine:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _storage(self) -> Component:
+        trouble = self._shop.results.trouble
+        if isinstance(trouble, StorageDenied):
+            return Component(State.UNHEALTHY, str(trouble))
+        return _unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
 
     def _workflows(self) -> Component:
         unhealthy = [offered.slug for offered in self.offer.all() if not offered.is_healthy]

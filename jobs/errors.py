@@ -4,13 +4,16 @@ UnifiedApiError
 ├── RequestRefused      before a job exists: the request is answered with a problem
 │   ├── MalformedBody · UnsupportedBody · BodyTooLarge
 │   ├── UnknownWorkflow · UnhealthyWorkflow · InvalidParameters
-│   ├── UnknownJob · UnknownOutput · InvalidQuery
-│   └── QueueFull · NotReady · StorageUnavailable · NoRoom · AuthNotConfigured
+│   ├── UnknownJob · UnknownOutput · InvalidQuery · IdempotencyKeyReused · InvalidIdempotencyKey
+│   ├── AuthNotConfigured · Unauthorized · Forbidden · ForeignOrigin · UnknownHost
+│   ├── BodyTimeout · RateLimited · TooManyJobs
+│   └── QueueFull · NotReady · StorageUnavailable · NoRoom
 └── JobFailed           a known end of a job: it becomes the job's `error` and `error_detail`
-    ├── InputFetchFailed · InputInvalid
+    ├── InputFetchFailed · InputInvalid · ForbiddenSource · ConversionFailed
     ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
     ├── Interrupted · TimedOut · PromptVanished
-    └── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
+    ├── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
+    └── StorageDenied · StorageUnreachable · ObjectTaken · ObjectUnknown
 """
 
 from __future__ import annotations
@@ -102,6 +105,24 @@ class QueueFull(RequestRefused):
     code = "queue_full"
 
 
+class IdempotencyKeyReused(RequestRefused):
+    """This Idempotency-Key was used before with another workflow or other parameters."""
+
+    code = "idempotency_key_reused"
+
+
+class InvalidIdempotencyKey(RequestRefused):
+    """An Idempotency-Key is one header of 1 to 255 printable ASCII characters."""
+
+    code = "invalid_idempotency_key"
+
+
+class BodyTimeout(RequestRefused):
+    """The request body did not arrive in time (UNIFIED_API_BODY_TIMEOUT)."""
+
+    code = "body_timeout"
+
+
 class NotReady(RequestRefused):
     """The service is not ready to take jobs. GET /health says why."""
 
@@ -123,11 +144,52 @@ class NoRoom(RequestRefused):
 class AuthNotConfigured(RequestRefused):
     """This server can be reached from the network but has no API keys, so it runs no jobs.
 
-    Let ComfyUI listen on 127.0.0.1, or set UNIFIED_API_ALLOW_ANONYMOUS=1 if everybody who can
-    reach this port is meant to run jobs.
+    Make a key with `./install.sh key add NAME`, let the server listen on 127.0.0.1, or set
+    UNIFIED_API_ALLOW_ANONYMOUS=1 if everybody who can reach this port is meant to run jobs.
     """
 
     code = "auth_not_configured"
+
+
+class Unauthorized(RequestRefused):
+    """Send one header `Authorization: Bearer KEY` with a key of this server."""
+
+    # The same words whatever was wrong, so that guessing teaches nothing.
+    code = "unauthorized"
+
+
+class Forbidden(RequestRefused):
+    """This key does not have the scope that the request needs."""
+
+    code = "forbidden"
+
+
+class ForeignOrigin(RequestRefused):
+    """Web pages of other origins may not call this server (UNIFIED_API_CORS_ORIGINS)."""
+
+    code = "foreign_origin"
+
+
+class UnknownHost(RequestRefused):
+    """This server is known as localhost only. UNIFIED_API_PUBLIC_URL gives it another name."""
+
+    code = "unknown_host"
+
+
+class RateLimited(RequestRefused):
+    """Too many jobs in too short a time with this key."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str | None = None, *, wait_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class TooManyJobs(RequestRefused):
+    """As many jobs of this key are under way as it may have. Wait until one has ended."""
+
+    code = "too_many_jobs"
 
 
 class JobFailed(UnifiedApiError):
@@ -164,6 +226,19 @@ class InputInvalid(JobFailed):
     """An input is not a picture this service can read (PNG, JPEG or WebP)."""
 
     code = "input_invalid"
+
+
+class ForbiddenSource(JobFailed):
+    """Pictures are not fetched from there. Use a public http or https URL, or upload it."""
+
+    # Never say more: what was refused, and why, would map the network behind this machine.
+    code = "forbidden_source"
+
+
+class ConversionFailed(JobFailed):
+    """The result is not a picture that can be written in the format asked for."""
+
+    code = "conversion_failed"
 
 
 class WorkflowInvalid(JobFailed):
@@ -229,6 +304,31 @@ class OutputLost(JobFailed):
 
     code = "output_lost"
     retries = 1
+
+
+class StorageDenied(JobFailed):
+    """The bucket refuses this service: check its name, its region and our permissions."""
+
+    code = "storage_denied"
+
+
+class StorageUnreachable(JobFailed):
+    """The bucket could not be reached, or not for long enough."""
+
+    code = "storage_unreachable"
+    retries = 100
+
+
+class ObjectTaken(JobFailed):
+    """Something that is not this job's lies where its result belongs."""
+
+    code = "result_taken"
+
+
+class ObjectUnknown(JobFailed):
+    """The bucket does not tell whether the result is there; the permission to list is missing."""
+
+    code = "result_unknown"
 
 
 class DiskFull(JobFailed):

@@ -4,126 +4,206 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
-import re
-from collections.abc import AsyncIterable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import uuid4
 
-import aiohttp
+from yarl import URL
 
-from .errors import DiskFull, InputFetchFailed, InputInvalid
-from .pictures import extension_of_input
+from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
+from .fetch import Fetcher, FetchLimits, limited
+from .guard import Guard, Place
+from .normalise import normalise
 from .settings import Settings
+from .sources import Embedded, S3Object, Source, Upload, source_of
 from .threads import off_loop
+
+log = logging.getLogger(__name__)
 
 #: Below ComfyUI's input folder. A folder of our own keeps ComfyUI's listings of `input` short.
 FOLDER = "unified_api"
-UPLOAD = re.compile(r"upload:([0-9a-f]{64}\.(?:png|jpg|webp))")
-CHUNK_BYTES = 1 << 16
-IDLE_SECONDS = 15.0
-REDIRECTS = 3
+#: A decoded picture is large: not more of them at once, and threads are left for other work.
+DECODED_AT_ONCE = 2
+
+
+class Objects(Protocol):
+    """Where S3 objects are read; `s3.S3` is one."""
+
+    def download(self, bucket: str, key: str) -> AsyncIterator[bytes]: ...
 
 
 class Inputs:
     """Fetches pictures once and keeps them under the hash of their content.
 
     Equal pictures get equal names, so ComfyUI decodes them once and a retry changes nothing.
+    Pictures asked for by several jobs at the same time are fetched once.
     """
 
-    def __init__(self, input_folder: Path, settings: Settings) -> None:
+    def __init__(
+        self,
+        input_folder: Path,
+        settings: Settings,
+        *,
+        own_urls: Iterable[str] = (),
+        objects: Objects | None = None,
+    ) -> None:
+        """`own_urls` are those of this service, which it does not fetch from."""
         self._folder = input_folder / FOLDER
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
+        guard = Guard(
+            allow=settings.allow_hosts,
+            deny=settings.deny_hosts,
+            own=[Place.of(URL(url)) for url in own_urls],
+        )
+        limits = FetchLimits(settings.max_image_bytes, total_seconds=settings.fetch_timeout)
+        self._fetcher = Fetcher(guard, limits)
+        self._objects = objects
+        self._decoding = asyncio.Semaphore(DECODED_AT_ONCE)
+        self._under_way: dict[str, asyncio.Task[str]] = {}
 
     async def open(self) -> None:
         await off_loop(self._folder.mkdir, parents=True, exist_ok=True)
         await off_loop(self._remove_partial)
-        timeout = aiohttp.ClientTimeout(
-            total=self._settings.fetch_timeout, sock_connect=IDLE_SECONDS, sock_read=IDLE_SECONDS
-        )
-        self._session = aiohttp.ClientSession(
-            timeout=timeout,
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        await self._fetcher.open()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._fetcher.close()
 
     async def fetch(self, references: Mapping[str, str]) -> dict[str, str]:
         """Parameter -> reference in; parameter -> name for ComfyUI's LoadImage out.
 
-        Raises InputFetchFailed or InputInvalid, which name the parameter.
+        Raises InputFetchFailed, InputInvalid, ForbiddenSource or DiskFull. The first failure ends
+        the others.
         """
-        names = await asyncio.gather(
-            *(self._fetch(parameter, reference) for parameter, reference in references.items())
-        )
+        tasks = [asyncio.ensure_future(self._fetch(*named)) for named in references.items()]
+        try:
+            names = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         return dict(zip(references, names, strict=True))
 
-    async def keep(self, content: AsyncIterable[bytes]) -> str:
+    async def keep(self, content: AsyncIterator[bytes]) -> str:
         """Store an uploaded picture; the reference to put in its place. Raises InputInvalid."""
-        return f"upload:{await self._store(content)}"
+        chunks = limited(content, self._settings.max_image_bytes)
+        return f"upload:{await self._store(lambda part: _write(part, chunks))}"
+
+    async def keep_embedded(
+        self, parameters: Mapping[str, Any], images: Collection[str]
+    ) -> dict[str, str]:
+        """The references to put in place of `data:` URIs, by parameter. Raises InputInvalid."""
+        kept = {}
+        for name in images:
+            reference = parameters.get(name)
+            if isinstance(reference, str) and reference[:5].lower() == "data:":
+                source = source_of(reference, buckets=())
+                assert isinstance(source, Embedded)
+                kept[name] = await self.keep(_chunks(source.content))
+        return kept
+
+    async def sweep(self, is_needed: Callable[[str], Awaitable[bool]]) -> None:
+        """Delete files that no waiting job needs: old ones, and the oldest while all are too many.
+
+        `is_needed` tells whether a job that has not ended names the reference.
+        """
+        oldest_first = sorted(await off_loop(self._files))
+        total = sum(size for _, size, _ in oldest_first)
+        too_old = time.time() - self._settings.input_hours * 3600
+        for used, size, path in oldest_first:
+            if used > too_old and total <= self._settings.input_bytes:
+                return
+            if not await is_needed(f"upload:{path.name}"):
+                await off_loop(path.unlink, missing_ok=True)
+                total -= size
 
     async def _fetch(self, parameter: str, reference: str) -> str:
         try:
-            name = await self._resolve(reference)
-        except (InputFetchFailed, InputInvalid) as error:
+            return f"{FOLDER}/{await self._resolve(reference)}"
+        except (InputFetchFailed, InputInvalid, ForbiddenSource) as error:
             raise type(error)(f"{parameter}: {error}") from error
         except OSError as error:
             raise DiskFull("The picture could not be written to the disk.") from error
-        return f"{FOLDER}/{name}"
 
     async def _resolve(self, reference: str) -> str:
-        if upload := UPLOAD.fullmatch(reference):
-            return await self._uploaded(upload[1])
-        if reference.startswith(("http://", "https://")):
-            return await self._download(reference)
-        raise InputInvalid("Give a picture as an http:// or https:// URL, or upload it.")
+        source = source_of(reference, buckets=self._settings.read_buckets)
+        if isinstance(source, Upload):
+            return await self._uploaded(source.name)
+        if isinstance(source, Embedded):
+            return (await self.keep(_chunks(source.content))).removeprefix("upload:")
+        task = self._under_way.get(reference)
+        if task is None:
+            task = asyncio.ensure_future(self._download(source))
+            self._under_way[reference] = task
+            task.add_done_callback(partial(self._forget, reference))
+        # Shielded: others may wait for the same picture.
+        return await asyncio.shield(task)
+
+    def _forget(self, reference: str, task: asyncio.Task[str]) -> None:
+        del self._under_way[reference]
+        if not task.cancelled():
+            task.exception()  # everybody who waited may have gone
 
     async def _uploaded(self, name: str) -> str:
-        if not await off_loop((self._folder / name).is_file):
-            raise InputFetchFailed("The uploaded picture is no longer here; upload it again.")
+        path = self._folder / name
+        try:
+            # A file in use is not old.
+            await off_loop(os.utime, path)
+        except FileNotFoundError:
+            raise InputFetchFailed(
+                "The uploaded picture is no longer here; upload it again."
+            ) from None
         return name
 
-    async def _download(self, url: str) -> str:
-        if self._session is None:
-            raise InputFetchFailed()
-        try:
-            async with self._session.get(url, max_redirects=REDIRECTS) as response:
-                if response.status != 200:
-                    raise InputFetchFailed(f"The server answered {response.status}.")
-                return await self._store(response.content.iter_chunked(CHUNK_BYTES))
-        except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
-            raise InputFetchFailed() from error
+    async def _download(self, source: Source) -> str:
+        if isinstance(source, S3Object):
+            return await self._store(partial(self._read_object, source))
+        assert not isinstance(source, Upload | Embedded)
+        return await self._store(
+            lambda part: self._fetcher.fetch(source.url, partial(_write, part))
+        )
 
-    async def _store(self, content: AsyncIterable[bytes]) -> str:
+    async def _read_object(self, source: S3Object, part: Path) -> str:
+        if self._objects is None:
+            raise ForbiddenSource()
+        chunks = self._objects.download(source.bucket, source.key)
+        return await _write(part, limited(chunks, self._settings.max_image_bytes))
+
+    async def _store(self, write: Callable[[Path], Awaitable[str]]) -> str:
         part = self._folder / f"{uuid4().hex}.part"
         try:
-            digest = await self._write(part, content)
-            extension = await off_loop(
-                extension_of_input, part, max_pixels=self._settings.max_pixels
-            )
+            digest = await write(part)
+            async with self._decoding:
+                extension = await off_loop(normalise, part, max_pixels=self._settings.max_pixels)
             name = f"{digest}.{extension}"
             await off_loop(os.replace, part, self._folder / name)
             return name
         finally:
             await off_loop(part.unlink, missing_ok=True)
 
-    async def _write(self, part: Path, content: AsyncIterable[bytes]) -> str:
-        digest, size = hashlib.sha256(), 0
-        with await off_loop(part.open, "wb") as file:
-            async for chunk in content:
-                size += len(chunk)
-                if size > self._settings.max_image_bytes:
-                    limit = self._settings.max_image_bytes
-                    raise InputInvalid(f"The picture is larger than {limit} bytes.")
-                digest.update(chunk)
-                await off_loop(file.write, chunk)
-        return digest.hexdigest()
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """When each was last used, its size, and where it is."""
+        stats = [(path, path.stat()) for path in self._folder.iterdir() if path.suffix != ".part"]
+        return [(stat.st_mtime, stat.st_size, path) for path, stat in stats]
 
     def _remove_partial(self) -> None:
         for part in self._folder.glob("*.part"):
             part.unlink(missing_ok=True)
+
+
+async def _write(part: Path, content: AsyncIterator[bytes]) -> str:
+    """The hash of what was written."""
+    digest = hashlib.sha256()
+    with await off_loop(part.open, "wb") as file:
+        async for chunk in content:
+            digest.update(chunk)
+            await off_loop(file.write, chunk)
+    return digest.hexdigest()
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import JobFailed
+
+Format = Literal["png", "jpeg", "webp"]
 
 
 class Status(str, Enum):
@@ -51,16 +53,26 @@ class Rendered(Value):
 
 
 class Output(Value):
-    """A published file. `url` is None while it is served by this very machine."""
+    """A published file; without `s3_uri` it lies on this machine. Its link is made when asked."""
 
     name: str
-    url: str | None = None
     s3_uri: str | None = None
     content_type: str
     size: int
     width: int | None = None
     height: int | None = None
     sha256: str
+
+
+class Delivery(Value):
+    """How picture results are to be written; None leaves them as ComfyUI wrote them."""
+
+    format: Format | None = None
+    quality: int = Field(90, ge=1, le=100)
+
+    @property
+    def extension(self) -> str | None:
+        return None if self.format is None else {"jpeg": "jpg"}.get(self.format, self.format)
 
 
 class Timings(Value):
@@ -91,6 +103,11 @@ class Job(Value):
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
     parameters: dict[str, Any]
     metadata: dict[str, Any] = {}
+    #: The name of the key that submitted it; None where no keys are in use.
+    owner: str | None = None
+    #: What a repeated request with the same Idempotency-Key must equal.
+    fingerprint: str | None = None
+    delivery: Delivery = Delivery()
     #: Of the first output, fixed at acceptance so that its address is known before it exists.
     extension: str = "png"
     #: Executions started.
@@ -174,9 +191,16 @@ class Job(Value):
         return self.model_copy(update=changes)
 
 
+class Submitted(NamedTuple):
+    """A job as it was accepted, now or by an earlier equal request."""
+
+    job: Job
+    is_replay: bool
+
+
 def rfc3339(seconds: float | None) -> str | None:
     """1700000000.5 -> '2023-11-14T22:13:20.500Z'."""
-    if seconds is None:
+    if seconds is None or seconds == float("inf"):
         return None
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

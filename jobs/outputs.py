@@ -10,21 +10,32 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from .errors import NoOutput, OutputLost, PublishFailed
-from .job import Job, Output, Rendered
+from .embedded import strip
+from .encode import convert
+from .errors import DiskFull, JobFailed, NoOutput, OutputLost, PublishFailed
+from .job import Delivery, Job, Output, Rendered
+from .links import Link
 from .pictures import extension_of, media_of
 from .prompt import Produced
 from .threads import off_loop
 
 MANIFEST = "outputs.json"
+#: The media that ComfyUI embeds the prompt and the graph in, and that we know how to clean.
+EMBEDDING = ("image/png", "image/jpeg", "image/webp")
 _outputs = TypeAdapter(tuple[Output, ...])
 
 
 class LocalResults:
     """Keeps results in a folder per job. The folder appears in one step, complete, once."""
 
+    #: There is nothing that could be away for a while.
+    trouble: JobFailed | None = None
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    async def probe(self) -> None:
+        """Nothing to ask."""
 
     async def open(self) -> None:
         await off_loop(self._folder.mkdir, parents=True, exist_ok=True)
@@ -47,6 +58,10 @@ class LocalResults:
         """The file of one output of a completed job."""
         return self._folder / job.job_id / _file_name(job.outputs, number)
 
+    async def link(self, output: Output) -> Link | None:
+        """None: the caller knows where this machine answers."""
+        return None
+
     def _publish(self, job: Job) -> tuple[Output, ...]:
         published = self._read(job.job_id)
         if published is not None:
@@ -54,7 +69,9 @@ class LocalResults:
         part = self._folder / f".{job.job_id}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        outputs = tuple(_describe(file) for file in job.rendered)
+        if not all(map(_is_intact, job.rendered)):
+            raise OutputLost()
+        outputs = tuple(map(describe, job.rendered))
         for number, file in enumerate(job.rendered):
             _link(file.path, part / _file_name(outputs, number))
         (part / MANIFEST).write_bytes(_outputs.dump_json(outputs))
@@ -68,26 +85,56 @@ class LocalResults:
             return None
 
 
-async def rendered_files(
-    produced: Sequence[Produced], named: Mapping[str, str]
-) -> tuple[Rendered, ...]:
-    """The files to publish, with their hashes: the named nodes' first, then what others saved.
+def chosen(produced: Sequence[Produced], named: Mapping[str, str]) -> list[tuple[str, Produced]]:
+    """The files to publish with their names: the named nodes' first, then what others saved.
 
     `named` is output name -> node id. Previews count only for a named node. Raises NoOutput.
     """
     names = {node_id: name for name, node_id in named.items()}
     order = list(names)
-    chosen = sorted(
+    files = sorted(
         (file for file in produced if file.node_id in names or not file.is_preview),
         key=lambda file: order.index(file.node_id) if file.node_id in names else len(order),
     )
-    if not chosen:
+    if not files:
         raise NoOutput()
-    hashes = [await off_loop(_sha256, file.path) for file in chosen]
-    return tuple(
-        Rendered(name=names.get(file.node_id, file.node_id), path=file.path, sha256=sha256)
-        for file, sha256 in zip(chosen, hashes, strict=True)
-    )
+    return [(names.get(file.node_id, file.node_id), file) for file in files]
+
+
+async def finished_files(
+    files: Sequence[tuple[str, Produced]],
+    *,
+    delivery: Delivery,
+    keep_metadata: bool,
+    folder: Path,
+) -> tuple[Rendered, ...]:
+    """The files as they are to be published, with their hashes. New ones go into `folder`.
+
+    Raises ConversionFailed, and DiskFull if the disk refuses.
+    """
+
+    def finish() -> tuple[Rendered, ...]:
+        folder.mkdir(parents=True, exist_ok=True)
+        rendered = []
+        for number, (name, file) in enumerate(files):
+            path = _finished(file.path, folder / str(number), delivery, keep_metadata)
+            rendered.append(Rendered(name=name, path=path, sha256=_sha256(path)))
+        return tuple(rendered)
+
+    try:
+        return await off_loop(finish)
+    except OSError as error:
+        raise DiskFull() from error
+
+
+def _finished(path: Path, target: Path, delivery: Delivery, keep_metadata: bool) -> Path:
+    content_type = media_of(path).content_type
+    if delivery.format and content_type.startswith("image/"):
+        convert(path, target, format=delivery.format, quality=delivery.quality)
+        return target
+    if keep_metadata or content_type not in EMBEDDING:
+        return path
+    return target if strip(path, target) else path
 
 
 async def intact(rendered: Sequence[Rendered]) -> bool:
@@ -99,9 +146,8 @@ def _is_intact(file: Rendered) -> bool:
     return file.path.is_file() and _sha256(file.path) == file.sha256
 
 
-def _describe(file: Rendered) -> Output:
-    if not _is_intact(file):
-        raise OutputLost()
+def describe(file: Rendered) -> Output:
+    """All that can be told of a file by looking at it."""
     media = media_of(file.path)
     return Output(
         name=file.name,

@@ -1,4 +1,4 @@
-"""The only file that decodes a picture."""
+"""What a file is, told by its content."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
-
-from .errors import InputInvalid
-
-#: What a caller may send. Without this list Pillow would start Ghostscript for an EPS file.
-INPUT_FORMATS = ("PNG", "JPEG", "WEBP")
 
 #: First bytes -> media type, for files that ComfyUI's nodes leave.
 SIGNATURES = (
@@ -31,6 +26,15 @@ SIGNATURES = (
     (0, b"glTF", "model/gltf-binary", "glb"),
 )
 
+#: How Pillow says that it cannot, or will not, read a file.
+UNREADABLE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+    OSError,
+    SyntaxError,
+    ValueError,
+)
 
 UNKNOWN_TYPE = "application/octet-stream"
 EXTENSIONS = {content_type: extension for _, _, content_type, extension in SIGNATURES}
@@ -60,21 +64,6 @@ def extension_of(content_type: str) -> str:
     return EXTENSIONS.get(content_type, "bin")
 
 
-def extension_of_input(path: Path, *, max_pixels: int) -> str:
-    """'png', 'jpg' or 'webp' for a readable picture. Raises InputInvalid for anything else."""
-    try:
-        with Image.open(path, formats=INPUT_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise InputInvalid(
-                    f"The picture has {width} x {height} pixels; {max_pixels} are allowed."
-                )
-            picture.load()
-            return {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}[str(picture.format)]
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputInvalid() from error
-
-
 def _size(path: Path, content_type: str) -> tuple[int | None, int | None]:
     if not content_type.startswith("image/"):
         return None, None
@@ -82,5 +71,5 @@ def _size(path: Path, content_type: str) -> tuple[int | None, int | None]:
         with Image.open(path) as picture:
             width, height = picture.size
             return width, height
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except UNREADABLE:
         return None, None

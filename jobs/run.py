@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..workflows import Workflow, render
-from .errors import CrashLoop, InternalError, JobFailed, PublishFailed
+from .errors import CrashLoop, InternalError, JobFailed, PublishFailed, StorageUnreachable
 from .job import Job, Output, Stage
-from .outputs import intact, rendered_files
+from .outputs import chosen, finished_files, intact
 from .prompt import Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
 from .workshop import Workshop
@@ -57,10 +57,18 @@ class Run:
         await self._clean_up()
 
     async def _go_on(self) -> None:
-        outputs = await self._shop.results.find(self.job) if self.job.attempt else None
+        outputs = await self._find() if self.job.attempt else None
         if outputs is None and not await intact(self.job.rendered):
             await self._render()
         await self._publish(outputs)
+
+    async def _find(self) -> tuple[Output, ...] | None:
+        """What an earlier attempt published, if that can be told now."""
+        try:
+            return await self._shop.results.find(self.job)
+        except StorageUnreachable as failure:
+            log.warning("job %s: %s", self.job.job_id, failure)
+            return None
 
     async def _render(self) -> None:
         if self._is_suspect and self.job.attempt >= self._shop.settings.max_attempts:
@@ -74,7 +82,12 @@ class Run:
             run_ms = _ms_since(self._begun)
         if ending.failure:
             raise ending.failure
-        rendered = await rendered_files(ending.produced, workflow.outputs)
+        rendered = await finished_files(
+            chosen(ending.produced, workflow.outputs),
+            delivery=self.job.delivery,
+            keep_metadata=self._shop.settings.keep_metadata,
+            folder=self._shop.host.output_folder / FOLDER / self.job.job_id / "finished",
+        )
         await self._keep(self.job.publishing(rendered, run_ms=run_ms))
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
@@ -117,8 +130,9 @@ class Run:
 
     async def _publish(self, outputs: tuple[Output, ...] | None) -> None:
         begun = time.monotonic()
-        while outputs is None:
-            outputs = await self._try_to_publish()
+        with self._shop.spool.holding(self.job.rendered):
+            while outputs is None:
+                outputs = await self._try_to_publish()
         publish_ms = _ms_since(begun)
         await self._keep(self.job.completed(outputs, now=time.time(), publish_ms=publish_ms))
 
@@ -126,9 +140,7 @@ class Run:
         """None after a failure that may pass: the GPU's work is not thrown away for it."""
         try:
             return await self._shop.results.publish(self.job)
-        except PublishFailed as failure:
-            if not failure.retryable:
-                raise
+        except (PublishFailed, StorageUnreachable) as failure:
             log.warning("job %s cannot be published yet: %s", self.job.job_id, failure)
             await asyncio.sleep(RETRY_SECONDS)
             return None

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .guard import Place, deny_entry
+from .keys import Key
+
+#: A slip of the pen must not open a door: what these become when they are wrong. (Nobody holds
+#: a key whose hash is all zeros.)
+STRICT = {
+    "UNIFIED_API_KEYS": f"unreadable:read:{'0' * 64}",
+    "UNIFIED_API_PROTECT": "all",
+    "UNIFIED_API_DENY_HOSTS": "0.0.0.0/0, ::/0",
+}
+ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9._\[\]:-]+")
 
 
 class Settings(BaseModel):
@@ -20,6 +33,30 @@ class Settings(BaseModel):
     models: dict[str, dict[str, str]] = Field({}, alias="UNIFIED_API_MODELS")
     public_url: str | None = Field(None, alias="UNIFIED_API_PUBLIC_URL", pattern="^https?://[^/]+")
     allow_anonymous: bool = Field(False, alias="UNIFIED_API_ALLOW_ANONYMOUS")
+    keys: tuple[Key, ...] = Field((), alias="UNIFIED_API_KEYS")
+    protect: Literal["plugin", "all"] = Field("plugin", alias="UNIFIED_API_PROTECT")
+    port: int | None = Field(None, alias="UNIFIED_API_PORT", ge=1, le=65535)
+    host: str = Field("127.0.0.1", alias="UNIFIED_API_HOST")
+    cors_origins: tuple[str, ...] = Field((), alias="UNIFIED_API_CORS_ORIGINS")
+    rate_per_minute: int = Field(0, alias="UNIFIED_API_RATE_PER_MINUTE", ge=0)
+    max_jobs_per_key: int = Field(0, alias="UNIFIED_API_MAX_JOBS_PER_KEY", ge=0)
+    body_timeout: float = Field(60.0, alias="UNIFIED_API_BODY_TIMEOUT", gt=0, lt=inf)
+    region: str = Field("us-east-1", alias="AWS_REGION", pattern="^[a-z0-9-]+$")
+    bucket: str | None = Field(
+        None, alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+    )
+    prefix: str = Field("images/comfyui-results", alias="UNIFIED_API_S3_PREFIX")
+    kms_key_id: str | None = Field(None, alias="UNIFIED_API_S3_KMS_KEY_ID")
+    extra_read_buckets: tuple[str, ...] = Field((), alias="UNIFIED_API_S3_READ_BUCKETS")
+    cdn_domain: str | None = Field(None, alias="CLOUDFRONT_DOMAIN")
+    url_mode: Literal["cdn", "presigned"] | None = Field(None, alias="UNIFIED_API_URL_MODE")
+    presign_seconds: float = Field(7 * 86400, alias="UNIFIED_API_PRESIGN_SECONDS", gt=0, le=604800)
+    keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
+    spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
+    allow_hosts: tuple[Place, ...] = Field((), alias="UNIFIED_API_ALLOW_HOSTS")
+    deny_hosts: tuple[str, ...] = Field((), alias="UNIFIED_API_DENY_HOSTS")
+    input_hours: float = Field(24.0, alias="UNIFIED_API_INPUT_HOURS", gt=0, lt=inf)
+    input_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_INPUT_BYTES", ge=0)
     max_pending: int = Field(20_000, alias="UNIFIED_API_MAX_PENDING", ge=1)
     max_attempts: int = Field(3, alias="UNIFIED_API_MAX_ATTEMPTS", ge=1, le=100)
     job_timeout: float = Field(1800.0, alias="UNIFIED_API_JOB_TIMEOUT", gt=0, lt=inf)
@@ -41,13 +78,45 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         models: dict[str, dict[str, str]] = {}
-        for entry in filter(None, map(str.strip, value.split(","))):
+        for entry in _entries(value):
             place, _, name = entry.partition("=")
             slug, _, slot = place.strip().partition(".")
             if not (slug and slot and name.strip()):
                 raise ValueError("write workflow.model=file, separated by commas")
             models.setdefault(slug, {})[slot] = name.strip()
         return models
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: Any) -> Any:
+        return tuple(map(Key.parse, _entries(value))) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(ORIGIN.fullmatch, value)):
+            raise ValueError("write https://host or https://host:port, separated by commas, or *")
+        return tuple(origin.lower() for origin in value)
+
+    @field_validator("extra_read_buckets", "deny_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _parse_list(cls, value: Any) -> Any:
+        return _entries(value)
+
+    @field_validator("deny_hosts")
+    @classmethod
+    def _check_denied(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(deny_entry, value))
+
+    @field_validator("allow_hosts", mode="before")
+    @classmethod
+    def _parse_places(cls, value: Any) -> Any:
+        return tuple(map(Place.parse, _entries(value))) if isinstance(value, str) else value
+
+    @property
+    def read_buckets(self) -> frozenset[str]:
+        """The buckets that inputs may come from."""
+        return frozenset((*self.extra_read_buckets, *([self.bucket] if self.bucket else [])))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +127,17 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             wrong = {str(fault["loc"][0]): fault["msg"] for fault in error.errors()}
-        kept = {name: value for name, value in given.items() if name not in wrong}
-        problems = tuple(f"{name} is ignored: {why}" for name, why in wrong.items())
+        strict = {name: value for name, value in STRICT.items() if name in wrong}
+        kept = {name: value for name, value in given.items() if name not in wrong} | strict
+        problems = tuple(
+            f"{name} is {'taken at its strictest' if name in STRICT else 'ignored'}: {why}"
+            for name, why in wrong.items()
+        )
         return cls.model_validate({**kept, "problems": problems})
+
+
+def _entries(value: Any) -> Any:
+    """'a, b' -> ('a', 'b')"""
+    return (
+        tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+    )

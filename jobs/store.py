@@ -30,12 +30,14 @@ CREATE TABLE jobs (
     job_id     TEXT NOT NULL UNIQUE,
     workflow   TEXT NOT NULL,
     status     TEXT NOT NULL,
+    owner      TEXT,
     due        REAL,
     document   TEXT NOT NULL
 );
 CREATE INDEX jobs_waiting ON jobs (sequence) WHERE due IS NOT NULL;
 CREATE INDEX jobs_by_status ON jobs (status, sequence);
 CREATE INDEX jobs_by_workflow ON jobs (workflow, sequence);
+CREATE INDEX jobs_by_owner ON jobs (owner, sequence) WHERE owner IS NOT NULL;
 """
 
 FINAL = tuple(status.value for status in Status if status.is_final)
@@ -85,11 +87,15 @@ class Store:
         await self._reader.close()
         await self._writer.close()
 
-    async def insert(self, job: Job) -> None:
-        """Commit a new job."""
-        await self._write(
-            "INSERT INTO jobs (job_id, workflow, status, due, document) VALUES (?, ?, ?, ?, ?)",
-            (job.job_id, job.workflow, job.status.value, job.due, job.model_dump_json()),
+    async def insert(self, job: Job) -> bool:
+        """Commit a new job. False if there is one of this id, which then stays as it is."""
+        return await self._write(
+            "INSERT INTO jobs (job_id, workflow, status, owner, due, document)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
+            (
+                *(job.job_id, job.workflow, job.status.value, job.owner, job.due),
+                job.model_dump_json(),
+            ),
         )
 
     async def save(self, job: Job) -> bool:
@@ -122,12 +128,14 @@ class Store:
         limit: int,
         status: Status | None = None,
         workflow: str | None = None,
+        owner: str | None = None,
         after: int | None = None,
     ) -> list[tuple[int, Job]]:
         """Jobs with their sequence numbers, newest first, from below the number `after`."""
         wanted = {
             "status = ?": status.value if status else None,
             "workflow = ?": workflow,
+            "owner = ?": owner,
             "sequence < ?": after,
         }
         given = {clause: value for clause, value in wanted.items() if value is not None}
@@ -137,6 +145,22 @@ class Store:
             (*given.values(), limit),
         )
         return [(sequence, _job(document)) for sequence, document in found]
+
+    async def count_unfinished(self, owner: str) -> int:
+        found = await self._read(
+            f"SELECT count(*) FROM jobs WHERE owner = ? AND status NOT IN ({_marks(FINAL)})",
+            (owner, *FINAL),
+        )
+        return int(found[0][0])
+
+    async def is_mentioned(self, text: str) -> bool:
+        """Whether a job that has not ended has this text in it."""
+        found = await self._read(
+            "SELECT 1 FROM jobs WHERE instr(document, ?) > 0"
+            f" AND status NOT IN ({_marks(FINAL)}) LIMIT 1",
+            (text, *FINAL),
+        )
+        return bool(found)
 
     async def count_waiting(self) -> int:
         found = await self._read("SELECT count(*) FROM jobs WHERE due IS NOT NULL", ())

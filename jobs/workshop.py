@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from .disk import Disk
+from .errors import JobFailed
 from .inputs import Inputs
-from .job import Job, Output
+from .job import Job, Output, Rendered
+from .links import Link
 from .offer import Offer
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
@@ -35,9 +37,13 @@ class Host(Protocol):
 class Results(Protocol):
     """Where results are published."""
 
+    @property
+    def trouble(self) -> JobFailed | None: ...
+    async def probe(self) -> None: ...
     async def open(self) -> None: ...
     async def find(self, job: Job) -> tuple[Output, ...] | None: ...
     async def publish(self, job: Job) -> tuple[Output, ...]: ...
+    async def link(self, output: Output) -> Link | None: ...
     def path(self, job: Job, number: int) -> Path: ...
 
 
@@ -65,6 +71,32 @@ class Places:
             self._freed.set()
 
 
+class Spool:
+    """What is rendered and waits to be published, on disk. When it is full, no more is begun."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    @contextmanager
+    def holding(self, rendered: Iterable[Rendered]) -> Iterator[None]:
+        size = sum(file.path.stat().st_size for file in rendered if file.path.exists())
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
+
+    @property
+    def problem(self) -> str | None:
+        if self._bytes < self._max_bytes:
+            return None
+        return (
+            f"{self._bytes >> 20} MiB of results wait for storage"
+            " (UNIFIED_API_SPOOL_BYTES). They are kept; see the state of the storage."
+        )
+
+
 @dataclass(frozen=True)
 class Workshop:
     """All of it, handed to each run."""
@@ -75,5 +107,6 @@ class Workshop:
     inputs: Inputs
     results: Results
     disk: Disk
+    spool: Spool
     settings: Settings
     places: Places = field(default_factory=Places)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from .checks import run_checks
+from .checks import run_checks, run_kills
 from .demo import demo
 from .existing import add_requirements, existing_comfyui, install_into_existing
+from .keys import keys
 from .places import ComfyUI
 from .provide import everything_for_tests, own_comfyui
 from .report import Failure
@@ -19,10 +20,17 @@ HELP = """ComfyUI Unified API Service
   ./install.sh demo             run one job on a real ComfyUI and show the result
   ./install.sh serve [options]  start ComfyUI with the plugin; options are ComfyUI's (--port N ...)
   ./install.sh test [arguments] run all checks and tests; arguments are pytest's
+  ./install.sh kills [rounds]   the longer crash test: kill -9 again and again; resumable
+  ./install.sh key add NAME     make an API key and print it (--scopes submit,read,cancel,admin)
+  ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash
+  ./install.sh key revoke NAME  a key that opens nothing any more, from the next request on
   ./install.sh help             this text (also --help)
 
 demo and serve take the ComfyUI whose custom_nodes this folder stands in, or COMFYUI_PATH, and
 otherwise get one of their own into .comfyui/ (delete that folder to start afresh).
+
+key works in the user folder of that ComfyUI, without one in that of serve; --user-folder DIR
+names another.
 
   COMFYUI_PATH    the ComfyUI to use
   COMFYUI_PYTHON  the Python it runs on; else its venv or .venv, python_embeded, $VIRTUAL_ENV
@@ -39,6 +47,10 @@ def main(arguments: list[str]) -> int:
         serve(ready_comfyui(), options)
     elif verb == "test":
         return run_checks(everything_for_tests(), options)
+    elif verb == "kills":
+        return run_kills(everything_for_tests(), options)
+    elif verb == "key":
+        keys(options)
     elif verb in {"help", "--help", "-h"}:
         print(HELP, end="")
     else:

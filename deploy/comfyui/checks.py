@@ -7,20 +7,31 @@ import subprocess
 from pathlib import Path
 
 from .places import ROOT, TYPING, link_to_clone
+from .provide import python_with_oldest_aiohttp
 from .report import say
+
+#: The tests whose outcome depends on how aiohttp dials.
+DIALLING = ("-p", "no:cacheprovider", "tests/unit/test_guard.py", "tests/unit/test_fetch.py")
 
 
 def run_checks(python: Path, pytest_arguments: list[str]) -> int:
     """Runs all of them, also after one has failed; the status is 0 only if all were clean."""
     checks = {
-        "ruff check": ["ruff", "check", "."],
-        "ruff format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "-p", "unified_api"],
-        "pytest": ["pytest", "--durations=15", *pytest_arguments],
+        "ruff check": (python, ["ruff", "check", "."]),
+        "ruff format": (python, ["ruff", "format", "--check", "."]),
+        "mypy": (python, ["mypy", "-p", "unified_api"]),
     }
+    if not pytest_arguments:
+        oldest = python_with_oldest_aiohttp()
+        checks["pytest on the oldest aiohttp"] = (oldest, ["pytest", *DIALLING])
+    checks["pytest"] = (python, ["pytest", "--durations=15", *pytest_arguments])
     # mypy takes the name of a package from its folder.
     link_to_clone(TYPING / "unified_api")
-    failed = [name for name, call in checks.items() if not is_clean(python, name, call)]
+    failed = [
+        name
+        for name, (with_python, call) in checks.items()
+        if not is_clean(with_python, name, call)
+    ]
     say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")
     return 1 if failed else 0
 
@@ -30,3 +41,9 @@ def is_clean(python: Path, name: str, call: list[str]) -> bool:
     environment = {**os.environ, "MYPYPATH": str(TYPING)}
     done = subprocess.run([str(python), "-m", *call], cwd=ROOT, env=environment, check=False)
     return done.returncode == 0
+
+
+def run_kills(python: Path, rounds: list[str]) -> int:
+    """The longer crash test; its own exit status."""
+    script = ROOT / "tests" / "comfyui" / "kills.py"
+    return subprocess.run([str(python), str(script), *rounds], cwd=ROOT, check=False).returncode

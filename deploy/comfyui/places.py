@@ -15,6 +15,7 @@ PICTURE = ROOT / "deploy" / "comfyui" / "picture.png"
 
 OURS = ROOT / ".comfyui"
 VENV = OURS / "venv"
+OLDEST_AIOHTTP_VENV = OURS / "venv-oldest-aiohttp"
 LOGS = OURS / "logs"
 TYPING = OURS / "typing"
 # Two bases: a demo must not share the job store of a `serve` that is running.

@@ -10,12 +10,23 @@ import sys
 from pathlib import Path
 
 from .fetch import fetch
-from .places import OURS, REQUIREMENTS, TEST_REQUIREMENTS, VENV, ComfyUI, python_in
+from .places import (
+    OLDEST_AIOHTTP_VENV,
+    OURS,
+    REQUIREMENTS,
+    TEST_REQUIREMENTS,
+    VENV,
+    ComfyUI,
+    python_in,
+)
 from .report import run_step
 
 NEWEST = "0.30.0"
 OLDEST = "0.16.3"
 TORCH = "torch==2.13.0"
+#: The oldest that ComfyUI allows, and what the tests on it need.
+OLDEST_AIOHTTP = "aiohttp==3.11.8"
+BESIDE_OLDEST_AIOHTTP = "pytest pytest-aiohttp pytest-timeout Pillow pydantic jsonschema"
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio"}
 
 
@@ -36,13 +47,21 @@ def everything_for_tests() -> Path:
     return comfyui.python
 
 
-def own_python() -> Path:
-    python = python_in(VENV)
+def python_with_oldest_aiohttp() -> Path:
+    """A Python for the few tests that depend on how aiohttp dials."""
+    python = own_python(OLDEST_AIOHTTP_VENV)
+    packages = f"{OLDEST_AIOHTTP} {BESIDE_OLDEST_AIOHTTP}".split()
+    install_once(python, "aiohttp", "\n".join(packages))
+    return python
+
+
+def own_python(venv: Path = VENV) -> Path:
+    python = python_in(venv)
     if not has_pip(python):
         OURS.mkdir(exist_ok=True)
         run_step(
             f"Creating a virtual environment (Python {sys.version.split()[0]})",
-            [sys.executable, "-m", "venv", "--clear", str(VENV)],
+            [sys.executable, "-m", "venv", "--clear", str(venv)],
             log="venv",
             cure="Install Python's venv module (Debian, Ubuntu: apt install python3-venv).",
         )
@@ -84,10 +103,11 @@ def package(requirement: str) -> str:
 
 def install_once(python: Path, name: str, requirements: str) -> None:
     """Install, unless the list of a finished installation says the same."""
-    finished = VENV / f"installed-{name}.txt"
+    venv = python.parent.parent
+    finished = venv / f"installed-{name}.txt"
     if finished.exists() and finished.read_text(encoding="utf-8") == requirements:
         return
-    begun = VENV / f"installing-{name}.txt"
+    begun = venv / f"installing-{name}.txt"
     begun.write_text(requirements, encoding="utf-8")
     pip_install(python, begun, title=f"Installing packages: {name}")
     begun.replace(finished)

@@ -75,7 +75,8 @@ class ComfyProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
+                # Compiled once, every later start is some seconds shorter.
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **self.environment},
             )
         wait_until(self._answers, seconds=START_SECONDS, every=0.2)
         return self
@@ -140,6 +141,11 @@ class ComfyProcess:
     def wait_for_stage(self, job_id: str, stage: str) -> dict[str, Any]:
         wait_until(lambda: self.job(job_id)["stage"] == stage, every=0.01)
         return self.job(job_id)
+
+    def jobs_tagged(self, tag: str) -> list[str]:
+        """The ids of the probe's jobs that were given this tag."""
+        listed = self.get("/api/v1/jobs?limit=100").json()["data"]
+        return [job["job_id"] for job in listed if job["parameters"].get("tag") == tag]
 
     def prompts_held(self) -> int:
         queue = self.get("/queue").json()

@@ -7,23 +7,17 @@ import pytest
 import requests
 from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST
+from kill_points import BEFORE_THE_COMMIT, POINTS
 from picture_server import PictureServer
-
-#: point of lifecycle -> where the process dies, and how often the job is executed in all
-POINTS = {
-    "H1 accepted, not answered": ("jobs.store:Store.insert:after", 1),
-    "H2 fetching": ("jobs.inputs:Inputs.fetch:before", 1),
-    "H3 executed, end not seen": ("jobs.comfyui:ComfyUI.run:after", 2),
-    "H4 rendered, not published": ("jobs.outputs:LocalResults.publish:before", 1),
-    "H5 published, not saved": ("jobs.outputs:LocalResults.publish:after", 1),
-    "H6 saved, not cleaned up": ("jobs.store:Store.save:after:completed", 1),
-}
 
 
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+def comfy(
+    tmp_path_factory: pytest.TempPathFactory, allowed: dict[str, str]
+) -> Iterator[ComfyProcess]:
     """One that is killed and started again by each test; how it is left, the next one finds it."""
-    process = ComfyProcess(NEWEST, tmp_path_factory.mktemp("crashes"), nodes=("fault_points",))
+    base = tmp_path_factory.mktemp("crashes")
+    process = ComfyProcess(NEWEST, base, nodes=("fault_points",), **allowed)
     yield process.start()
     process.kill()
 
@@ -35,11 +29,6 @@ def submit_and_die(comfy: ComfyProcess, point: str, tag: str) -> None:
     comfy.wait_for_death()
 
 
-def jobs_with(comfy: ComfyProcess, tag: str) -> list[str]:
-    listed = comfy.get("/api/v1/jobs?limit=100").json()["data"]
-    return [job["job_id"] for job in listed if job["parameters"].get("tag") == tag]
-
-
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_loses_and_doubles_nothing(comfy: ComfyProcess, point: str) -> None:
     where, executions = POINTS[point]
@@ -48,7 +37,7 @@ def test_a_kill_loses_and_doubles_nothing(comfy: ComfyProcess, point: str) -> No
     published = {path: path.stat().st_mtime_ns for path in comfy.user_folder.glob("results/*/*")}
 
     comfy.start()
-    (job_id,) = jobs_with(comfy, tag)
+    (job_id,) = comfy.jobs_tagged(tag)
     job = comfy.finished(job_id)
 
     assert job["status"] == "completed", job["error"]
@@ -61,11 +50,11 @@ def test_a_kill_loses_and_doubles_nothing(comfy: ComfyProcess, point: str) -> No
 
 
 def test_a_kill_before_the_commit_leaves_nothing(comfy: ComfyProcess) -> None:
-    submit_and_die(comfy, "jobs.store:Store.insert:before", "H0")
+    submit_and_die(comfy, BEFORE_THE_COMMIT, "H0")
 
     comfy.start()
 
-    assert jobs_with(comfy, "H0") == []
+    assert comfy.jobs_tagged("H0") == []
 
 
 def test_a_job_that_kills_the_process_is_given_up_and_its_neighbour_completes(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from comfy_process import ComfyProcess, wait_until
-from conftest import StartComfy
+from conftest import NOBODY, StartComfy
 from picture_server import PictureServer
 
 
@@ -157,7 +157,7 @@ def test_a_websocket_that_takes_our_client_id_gets_nothing_for_long(comfy: Comfy
 def test_fifty_jobs_of_all_kinds_at_once_all_end_and_slow_pictures_delay_nobody(
     comfy: ComfyProcess, pictures: PictureServer
 ) -> None:
-    dead = "http://127.0.0.1:9/picture.png"
+    dead = f"http://{NOBODY}/picture.png"
     kinds = [
         ("probe", {"seconds": 0.1}),
         ("many-outputs", {}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from comfy_process import ComfyProcess
-from conftest import NEWEST
+from conftest import NEWEST, OLDEST
 from PIL import Image
 from unified_api.workflows import LIBRARY, Catalog
 
@@ -17,10 +17,12 @@ ASPECT = (96, 64)
 SIZE = (1248, 832)
 
 
-@pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
+@pytest.fixture(scope="module", params=[NEWEST, pytest.param(OLDEST, marks=pytest.mark.long)])
+def comfy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyProcess]:
     process = ComfyProcess(
-        NEWEST,
+        request.param,
         tmp_path_factory.mktemp("qwen"),
         nodes=("tiny_qwen",),
         TINY_QWEN_MODELS=json.dumps(model_files()),

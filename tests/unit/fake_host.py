@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending, Produced
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.store import Store
-from unified_api.jobs.workshop import Workshop
+from unified_api.jobs.workshop import Spool, Workshop
 from unified_api.workflows import Catalog
 
 POLL_SECONDS = 0.005
@@ -147,6 +148,11 @@ class Gallery:
             self._held.add(path)
         return str(self.server.make_url(path))
 
+    @property
+    def place(self):
+        """Host and port: nobody is fetched from on loopback unless it is allowed."""
+        return f"{self.server.host}:{self.server.port}"
+
     async def reply(self, request):
         self.asked[request.path] += 1
         if request.path in self._held:
@@ -181,6 +187,7 @@ class Bench:
                 results=results or LocalResults(self.results_folder),
                 offer=Offer(Catalog([self.definitions]), host.lacks),
                 disk=Disk({"output": self._folder}, min_free_bytes=settings.min_free_bytes),
+                spool=Spool(settings.spool_bytes),
                 settings=settings,
             )
         )
@@ -198,13 +205,7 @@ class Bench:
             await engine.stop()
 
     async def until(self, question):
-        """Ask until the answer is something true, and return that."""
-        for _ in range(MOST_POLLS):
-            answer = question()
-            if answer := await answer if asyncio.iscoroutine(answer) else answer:
-                return answer
-            await asyncio.sleep(POLL_SECONDS)
-        raise TimeoutError("the answer never came")
+        return await until(question)
 
     async def ended(self, engine, job):
         """The job once it is final."""
@@ -213,7 +214,17 @@ class Bench:
             now, _ = await engine.get(job.job_id)
             return now if now.status.is_final else None
 
-        return await self.until(final)
+        return await until(final)
+
+
+async def until(question):
+    """Ask until the answer is something true, and return that."""
+    for _ in range(MOST_POLLS):
+        answer = question()
+        if answer := await answer if asyncio.iscoroutine(answer) else answer:
+            return answer
+        await asyncio.sleep(POLL_SECONDS)
+    raise TimeoutError("the answer never came")
 
 
 def painted(color, size=(8, 6), kind="PNG"):
@@ -263,8 +274,8 @@ def definitions(tmp_path):
 
 
 @pytest.fixture
-async def bench(tmp_path, definitions, settings):
-    bench = Bench(tmp_path, definitions, settings)
+async def bench(tmp_path, definitions, settings, gallery):
+    bench = Bench(tmp_path, definitions, partial(settings, allow_hosts=gallery.place))
     yield bench
     await bench.close()
 

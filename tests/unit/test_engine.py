@@ -43,6 +43,10 @@ class HangsAfterPublishing(LocalResults):
         await asyncio.Event().wait()
 
 
+async def accepted(engine, slug, parameters):
+    return (await engine.submit(slug, parameters)).job
+
+
 async def stage_of(engine, job):
     return (await engine.get(job.job_id))[0].stage
 
@@ -72,7 +76,7 @@ def execute(path, sql):
 
 
 async def test_a_job_becomes_a_picture(engine, bench):
-    job = await engine.submit("draw", {"text": "a tree"})
+    job = await accepted(engine, "draw", {"text": "a tree"})
     done = await bench.ended(engine, job)
 
     (output,) = done.outputs
@@ -88,28 +92,27 @@ async def test_a_job_becomes_a_picture(engine, bench):
 
 
 async def test_a_finished_job_tells_how_long_each_part_took(engine, bench):
-    done = await bench.ended(engine, await engine.submit("draw", {}))
+    done = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert None not in done.timings.model_dump().values()
     assert done.created_at <= done.started_at <= done.finished_at
 
 
 async def test_a_job_is_on_disk_when_submit_returns(engine, bench):
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
 
     assert rows(bench.store_path) == [job.job_id]
 
 
 async def test_a_job_that_is_accepted_is_pending_and_complete(engine):
-    job = await engine.submit("draw", {"text": "a"}, metadata={"who": "me"})
+    job = await accepted(engine, "draw", {"text": "a"})
 
     assert (job.status, job.stage) == (Status.PENDING, Stage.QUEUED)
     assert job.parameters == {**job.parameters, "text": "a", "size": 8, "bold": False}
-    assert job.metadata == {"who": "me"}
 
 
 async def test_an_omitted_seed_is_drawn_and_kept(engine, bench):
-    jobs = [await engine.submit("draw", given) for given in ({}, {"seed": None})]
+    jobs = [await accepted(engine, "draw", given) for given in ({}, {"seed": None})]
     done = [await bench.ended(engine, job) for job in jobs]
 
     seeds = [job.parameters["seed"] for job in jobs]
@@ -120,7 +123,7 @@ async def test_an_omitted_seed_is_drawn_and_kept(engine, bench):
 
 
 async def test_the_largest_seed_survives_the_store_exactly(engine, bench):
-    done = await bench.ended(engine, await engine.submit("draw", {"seed": 2**64 - 1}))
+    done = await bench.ended(engine, await accepted(engine, "draw", {"seed": 2**64 - 1}))
 
     assert done.parameters["seed"] == seed_of(bench.host.prompts[0]) == 2**64 - 1
 
@@ -144,7 +147,9 @@ async def test_what_a_caller_gives_himself_is_not_lacking(bench):
     bench.host.lacking.append(Lack("1", "text", "Draw does not offer this"))
     engine = await bench.open()
 
-    assert (await bench.ended(engine, await engine.submit("draw", {}))).status is Status.COMPLETED
+    assert (
+        await bench.ended(engine, await accepted(engine, "draw", {}))
+    ).status is Status.COMPLETED
 
 
 async def test_wrong_parameters_are_refused_each_by_name(engine, bench):
@@ -162,7 +167,7 @@ async def test_a_full_queue_refuses_until_there_is_room(bench):
     await bench.until(lambda: len(bench.host.queue) == 1)
     await engine.submit("draw", {})
     await bench.until(lambda: len(bench.host.queue) == 2)
-    ahead = await engine.submit("draw", {})
+    ahead = await accepted(engine, "draw", {})
 
     async def is_taken_up():
         return (await engine.get(ahead.job_id))[0].status is Status.PROCESSING
@@ -175,7 +180,7 @@ async def test_a_full_queue_refuses_until_there_is_room(bench):
 
     async def is_accepted():
         try:
-            return await engine.submit("draw", {})
+            return await accepted(engine, "draw", {})
         except QueueFull:
             return None
 
@@ -192,12 +197,12 @@ async def test_a_job_that_cannot_be_stored_is_refused_and_the_next_one_is_not(en
 
     execute(bench.store_path, "ALTER TABLE away RENAME TO jobs")
 
-    done = await bench.ended(engine, await engine.submit("draw", {}))
+    done = await bench.ended(engine, await accepted(engine, "draw", {}))
     assert done.status is Status.COMPLETED
 
 
 async def test_an_unknown_job_and_an_unknown_output_have_names(engine, bench):
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     with pytest.raises(UnknownJob):
         await engine.get("nobody")
@@ -206,7 +211,7 @@ async def test_an_unknown_job_and_an_unknown_output_have_names(engine, bench):
 
 
 async def test_an_output_whose_file_is_gone_is_unknown(engine, bench):
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
     shutil.rmtree(bench.results_folder / job.job_id)
 
     with pytest.raises(UnknownOutput):
@@ -218,7 +223,7 @@ async def test_an_output_whose_file_is_gone_is_unknown(engine, bench):
 
 async def test_comfyui_never_holds_more_than_two_prompts_and_gets_them_in_order(engine, bench):
     bench.host.gate.clear()
-    jobs = [await engine.submit("draw", {"seed": number}) for number in range(8)]
+    jobs = [await accepted(engine, "draw", {"seed": number}) for number in range(8)]
     await bench.until(lambda: all_taken_up(engine, jobs))
     assert len(bench.host.queue) == 2
 
@@ -232,9 +237,9 @@ async def test_comfyui_never_holds_more_than_two_prompts_and_gets_them_in_order(
 
 async def test_a_slow_picture_delays_nobody_else(engine, gallery, picture, bench):
     url = gallery.hang("/slow.png", picture("red"), held=True)
-    slow = await engine.submit("edit", {"image_url": url})
+    slow = await accepted(engine, "edit", {"image_url": url})
     await bench.until(lambda: gallery.asked)
-    quick = await bench.ended(engine, await engine.submit("draw", {}))
+    quick = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert quick.status is Status.COMPLETED
     assert await stage_of(engine, slow) is Stage.FETCHING_INPUTS
@@ -245,7 +250,8 @@ async def test_a_slow_picture_delays_nobody_else(engine, gallery, picture, bench
 async def test_a_picture_reaches_the_graph_under_the_name_of_its_content(
     engine, bench, gallery, picture
 ):
-    job = await engine.submit("edit", {"image_url": gallery.hang("/a.png", picture("red"))})
+    url = gallery.hang("/a.png", picture("red"))
+    job = await accepted(engine, "edit", {"image_url": url})
     done = await bench.ended(engine, job)
 
     name = bench.host.prompts[0].graph["1"]["inputs"]["image"]
@@ -256,7 +262,7 @@ async def test_a_picture_reaches_the_graph_under_the_name_of_its_content(
 
 async def test_a_prompt_knows_its_own_folder_and_how_long_it_may_run(bench):
     engine = await bench.open(job_timeout=7)
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     (prompt,) = bench.host.prompts
     assert prompt.limit_seconds == 7
@@ -266,7 +272,7 @@ async def test_a_prompt_knows_its_own_folder_and_how_long_it_may_run(bench):
 
 async def test_progress_is_shown_while_a_prompt_runs(engine, bench):
     bench.host.gate.clear()
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
     await bench.until(lambda: bench.host.prompts)
     bench.host.hear("progress_state", {"nodes": {"1": {"state": "running", "value": 3, "max": 4}}})
 
@@ -276,9 +282,9 @@ async def test_progress_is_shown_while_a_prompt_runs(engine, bench):
 
 
 async def test_the_list_shows_the_newest_first_as_they_are_now(engine, bench):
-    first = await bench.ended(engine, await engine.submit("draw", {}))
+    first = await bench.ended(engine, await accepted(engine, "draw", {}))
     bench.host.gate.clear()
-    second = await engine.submit("draw", {})
+    second = await accepted(engine, "draw", {})
     await bench.until(lambda: len(bench.host.prompts) == 2)
 
     listed = await engine.list(limit=9, status=None, workflow=None, after=None)
@@ -288,7 +294,7 @@ async def test_the_list_shows_the_newest_first_as_they_are_now(engine, bench):
 
 
 async def test_what_comfyui_left_is_removed_once_it_is_published(engine, bench):
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     await bench.until(lambda: not (bench.host.output_folder / "unified_api" / job.job_id).exists())
 
@@ -306,7 +312,7 @@ async def test_what_comfyui_left_is_removed_once_it_is_published(engine, bench):
 )
 async def test_a_failed_prompt_ends_the_job_with_its_reason(engine, bench, failure, code):
     bench.host.endings.append(Ending(failure=failure))
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert (job.status, job.error) == (Status.FAILED, str(failure))
     detail = job.error_detail.model_dump()
@@ -316,14 +322,14 @@ async def test_a_failed_prompt_ends_the_job_with_its_reason(engine, bench, failu
 
 async def test_a_graph_that_comfyui_refuses_ends_the_job(engine, bench):
     bench.host.endings.append(WorkflowInvalid("ComfyUI refused node 1.", node_id="1"))
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert (job.status, job.error_detail.code) == (Status.FAILED, "workflow_invalid")
 
 
 async def test_a_prompt_without_files_has_no_output(engine, bench):
     bench.host.endings.append(Ending())
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert (job.status, job.error_detail.code) == (Status.FAILED, "no_output")
 
@@ -332,7 +338,7 @@ async def test_a_picture_that_cannot_be_fetched_ends_the_job_before_any_attempt(
     engine, bench, gallery
 ):
     url = gallery.hang("/gone.png", b"", status=404)
-    job = await bench.ended(engine, await engine.submit("edit", {"image_url": url}))
+    job = await bench.ended(engine, await accepted(engine, "edit", {"image_url": url}))
 
     assert (job.status, job.error_detail.code) == (Status.FAILED, "input_fetch_failed")
     assert "image_url" in job.error
@@ -341,7 +347,7 @@ async def test_a_picture_that_cannot_be_fetched_ends_the_job_before_any_attempt(
 
 async def test_a_result_that_cannot_be_stored_waits_for_the_disk_and_not_for_the_gpu(engine, bench):
     shutil.rmtree(bench.results_folder)
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
 
     async def is_publishing():
         return await stage_of(engine, job) is Stage.PUBLISHING
@@ -355,40 +361,43 @@ async def test_a_result_that_cannot_be_stored_waits_for_the_disk_and_not_for_the
 
 async def test_a_fault_of_ours_ends_the_job_without_telling_its_inside(engine, bench):
     bench.host.endings.append(RuntimeError("secret of the machine"))
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert (job.status, job.error_detail.code) == (Status.FAILED, "internal_error")
     assert "secret" not in job.error
-    assert (await bench.ended(engine, await engine.submit("draw", {}))).status is Status.COMPLETED
+    assert (
+        await bench.ended(engine, await accepted(engine, "draw", {}))
+    ).status is Status.COMPLETED
 
 
-@pytest.mark.parametrize("failure", [PromptVanished(), OutOfMemory(node_id="1")])
-async def test_a_run_that_may_succeed_is_repeated_and_its_status_never_goes_back(bench, failure):
+async def test_a_run_that_may_succeed_is_repeated_and_its_status_never_goes_back(bench):
     engine = await bench.open(max_attempts=2)
-    bench.host.endings.append(Ending(failure=failure))
-    job = await engine.submit("draw", {})
-    seen = [job.status]
+    bench.host.endings += [Ending(failure=PromptVanished()), Ending(failure=OutOfMemory())]
+    jobs = [await accepted(engine, "draw", {}) for _ in range(2)]
+    seen = {job.job_id: [job.status] for job in jobs}
 
-    async def is_final():
-        now, _ = await engine.get(job.job_id)
-        if now.status is not seen[-1]:
-            seen.append(now.status)
-        return now if now.status.is_final else None
+    async def all_final():
+        now = [(await engine.get(job.job_id))[0] for job in jobs]
+        for job in now:
+            seen[job.job_id] += [job.status] if job.status is not seen[job.job_id][-1] else []
+        return now if all(job.status.is_final for job in now) else None
 
-    done = await bench.until(is_final)
+    done = await bench.until(all_final)
 
-    assert seen == [Status.PENDING, Status.PROCESSING, Status.COMPLETED]
-    assert (done.attempt, done.error) == (2, None)
-    first, second = bench.host.prompts
-    assert first.prompt_id != second.prompt_id
-    assert first.folder != second.folder
-    assert seed_of(first) == seed_of(second) == job.parameters["seed"]
+    for job in done:
+        assert seen[job.job_id] == [Status.PENDING, Status.PROCESSING, Status.COMPLETED]
+        assert (job.attempt, job.error) == (2, None)
+        first, second = [
+            prompt for prompt in bench.host.prompts if seed_of(prompt) == job.parameters["seed"]
+        ]
+        assert first.prompt_id != second.prompt_id
+        assert first.folder != second.folder
 
 
 async def test_a_prompt_that_vanishes_too_often_fails(bench):
     engine = await bench.open(max_attempts=1)
     bench.host.endings.append(Ending(failure=PromptVanished()))
-    job = await bench.ended(engine, await engine.submit("draw", {}))
+    job = await bench.ended(engine, await accepted(engine, "draw", {}))
 
     assert (job.status, job.error_detail.code) == (Status.FAILED, "removed_from_queue")
     assert len(bench.host.prompts) == 1
@@ -400,7 +409,7 @@ async def test_a_prompt_that_vanishes_too_often_fails(bench):
 async def test_a_waiting_job_is_run_after_a_restart(bench):
     bench.host.gate.clear()
     engine = await bench.open(fetch_ahead=1)
-    jobs = [await engine.submit("draw", {"seed": number}) for number in range(5)]
+    jobs = [await accepted(engine, "draw", {"seed": number}) for number in range(5)]
     await bench.until(lambda: bench.host.prompts)
     await bench.crash(engine)
 
@@ -414,7 +423,7 @@ async def test_a_waiting_job_is_run_after_a_restart(bench):
 async def test_a_job_that_was_fetching_fetches_again(bench, gallery, picture):
     url = gallery.hang("/slow.png", picture("red"), held=True)
     engine = await bench.open()
-    job = await engine.submit("edit", {"image_url": url})
+    job = await accepted(engine, "edit", {"image_url": url})
     await bench.until(lambda: gallery.asked)
     await bench.crash(engine)
     gallery.gate.set()
@@ -429,9 +438,9 @@ async def test_a_job_that_was_running_runs_again_alone(bench, gallery, picture):
     url = gallery.hang("/slow.png", picture("red"), held=True)
     bench.host.gate.clear()
     engine = await bench.open()
-    suspect = await engine.submit("draw", {})
+    suspect = await accepted(engine, "draw", {})
     await bench.until(lambda: bench.host.prompts)
-    others = [await engine.submit("edit", {"image_url": url}) for _ in range(3)]
+    others = [await accepted(engine, "edit", {"image_url": url}) for _ in range(3)]
     await bench.crash(engine)
     second = bench.new_host()
     second.gate.clear()
@@ -450,7 +459,7 @@ async def test_a_job_that_was_running_runs_again_alone(bench, gallery, picture):
 
 async def test_finished_files_are_published_after_a_crash_without_another_run(bench):
     engine = await bench.open(results=HangsBeforePublishing(bench.results_folder))
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
 
     async def is_publishing():
         return await stage_of(engine, job) is Stage.PUBLISHING
@@ -467,7 +476,7 @@ async def test_finished_files_are_published_after_a_crash_without_another_run(be
 
 async def test_files_that_changed_while_we_were_dead_are_made_again(bench):
     engine = await bench.open(results=HangsBeforePublishing(bench.results_folder))
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
 
     async def is_publishing():
         return await stage_of(engine, job) is Stage.PUBLISHING
@@ -487,7 +496,7 @@ async def test_files_that_changed_while_we_were_dead_are_made_again(bench):
 async def test_a_published_result_is_adopted_though_its_status_was_not_saved(bench):
     results = HangsAfterPublishing(bench.results_folder)
     engine = await bench.open(results=results)
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
     await bench.until(lambda: results.has_published)
     await bench.crash(engine)
     shutil.rmtree(bench.host.output_folder)
@@ -505,7 +514,7 @@ async def test_a_job_that_killed_the_process_three_times_is_given_up(bench):
         host = bench.new_host()
         host.gate.clear()
         engine = await bench.open(host=host)
-        job = job or await engine.submit("draw", {})
+        job = job or await accepted(engine, "draw", {})
         await bench.until(lambda host=host: host.prompts)
         prompts += host.prompts
         await bench.crash(engine)
@@ -519,7 +528,7 @@ async def test_a_job_that_killed_the_process_three_times_is_given_up(bench):
 async def test_a_job_whose_definition_is_gone_fails_by_name(bench):
     bench.host.gate.clear()
     engine = await bench.open()
-    job = await engine.submit("draw", {})
+    job = await accepted(engine, "draw", {})
     await bench.until(lambda: bench.host.prompts)
     await bench.crash(engine)
     shutil.rmtree(bench.definitions / "draw")
@@ -532,7 +541,7 @@ async def test_a_job_whose_definition_is_gone_fails_by_name(bench):
 
 async def test_a_completed_job_stays_as_it_is_after_a_restart(bench):
     engine = await bench.open()
-    done = await bench.ended(engine, await engine.submit("draw", {}))
+    done = await bench.ended(engine, await accepted(engine, "draw", {}))
     await bench.crash(engine)
 
     engine = await bench.open()

@@ -3,14 +3,40 @@
 from pathlib import Path
 
 import pytest
+from unified_api.jobs.guard import Place
+from unified_api.jobs.keys import Key
 from unified_api.jobs.settings import Settings
 
+HASH = "0123456789abcdef" * 4
+KEY = Key(name="ci", scopes=frozenset(["submit", "read"]), sha256=HASH)
 #: Field -> its default, a good value as text and as read, and values that cannot be meant.
 TABLE = {
     "workflows_dir": (None, "some/folder", Path("some/folder"), []),
     "models": ({}, "a.vae=b.pt", {"a": {"vae": "b.pt"}}, ["a.vae", "vae=b.pt", "a.=b", "a.vae="]),
     "public_url": (None, "https://a.example", "https://a.example", ["a.example", "ftp://a", "//"]),
     "allow_anonymous": (False, "1", True, ["perhaps", "2"]),
+    "keys": ((), f"ci:submit+read:{HASH}", (KEY,), [HASH, f"ci:all:{HASH}", "ci:read:1234"]),
+    "protect": ("plugin", "all", "all", ["none", "yes"]),
+    "port": (None, "8000", 8000, ["0", "65536", "http"]),
+    "host": ("127.0.0.1", "0.0.0.0", "0.0.0.0", []),
+    "cors_origins": ((), "https://A.example", ("https://a.example",), ["a.example", "https://a/b"]),
+    "rate_per_minute": (0, "60", 60, ["-1", "some"]),
+    "max_jobs_per_key": (0, "5", 5, ["-1", "some"]),
+    "body_timeout": (60.0, "0.5", 0.5, ["0", "nan", "inf"]),
+    "region": ("us-east-1", "eu-west-1", "eu-west-1", ["Europe!", "eu west"]),
+    "bucket": (None, "my.bucket-1", "my.bucket-1", ["My_Bucket", "s3://bucket", "a/b"]),
+    "prefix": ("images/comfyui-results", "a/b", "a/b", []),
+    "kms_key_id": (None, "alias/a", "alias/a", []),
+    "extra_read_buckets": ((), "a, b,", ("a", "b"), []),
+    "cdn_domain": (None, "cdn.example", "cdn.example", []),
+    "url_mode": (None, "presigned", "presigned", ["signed", "local"]),
+    "presign_seconds": (604_800.0, "60", 60.0, ["0", "604801", "nan"]),
+    "keep_metadata": (False, "1", True, ["perhaps"]),
+    "spool_bytes": (10 * 2**30, "0", 0, ["-1", "1 GB"]),
+    "allow_hosts": ((), "a.example:81", (Place("a.example", 81),), ["a.example", "http://a:81"]),
+    "deny_hosts": ((), "b.example, 10.0.0.0/8", ("b.example", "10.0.0.0/8"), ["http://b.example"]),
+    "input_hours": (24.0, "0.5", 0.5, ["0", "inf"]),
+    "input_bytes": (10 * 2**30, "0", 0, ["-1"]),
     "max_pending": (20_000, "1", 1, ["0", "-1", "many", "1.5"]),
     "max_attempts": (3, "100", 100, ["0", "101"]),
     "job_timeout": (1800.0, "0.5", 0.5, ["0", "-1", "nan", "inf", "soon"]),
@@ -22,6 +48,8 @@ TABLE = {
     "max_pixels": (40_000_000, "1", 1, ["0", "4K"]),
     "fetch_timeout": (60.0, "0.1", 0.1, ["0", "-1", "nan", "inf", "soon"]),
 }
+#: A slip of the pen must not open a door: these become strict when they are wrong.
+STRICT = {"keys", "protect", "deny_hosts"}
 WRONG = [(field, text) for field, (*_, wrong) in TABLE.items() for text in wrong]
 
 
@@ -50,9 +78,21 @@ def test_a_good_value_is_used(field):
 def test_a_wrong_value_is_named_and_its_default_used(field, text):
     settings = Settings.from_env({variable(field): text})
 
-    assert getattr(settings, field) == TABLE[field][0]
     (problem,) = settings.problems
     assert problem.startswith(variable(field))
+    assert field in STRICT or getattr(settings, field) == TABLE[field][0]
+
+
+def test_a_wrong_list_of_keys_lets_nobody_in():
+    settings = Settings.from_env({"UNIFIED_API_KEYS": f"ci:submit:{HASH},slip"})
+
+    assert settings.keys
+    assert HASH not in {key.sha256 for key in settings.keys}
+    assert HASH not in "".join(settings.problems)
+
+
+def test_a_wrong_protection_protects_all():
+    assert Settings.from_env({"UNIFIED_API_PROTECT": "plug in"}).protect == "all"
 
 
 def test_one_wrong_value_spoils_no_other():

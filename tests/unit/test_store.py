@@ -80,11 +80,12 @@ async def test_a_stored_job_is_read_back_as_it_was(store):
     assert await store.get("b") is None
 
 
-async def test_an_id_is_stored_once(store):
-    await store.insert(job("a"))
+async def test_an_id_is_stored_once_and_the_first_job_of_it_stays(store):
+    first = job("a")
 
-    with pytest.raises(sqlite3.IntegrityError):
-        await store.insert(job("a"))
+    assert await store.insert(first)
+    assert not await store.insert(job("a", workflow="edit"))
+    assert await store.get("a") == first
 
 
 async def test_jobs_are_claimed_in_the_order_of_their_arrival_and_each_once(store):

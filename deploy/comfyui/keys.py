@@ -1,0 +1,144 @@
+"""Makes, shows and revokes API keys. Only the hash of a key is kept."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .existing import from_users_folder, named_tree, surrounding_tree
+from .places import SERVE_BASE
+from .report import Failure, say
+
+SCOPES = ("submit", "read", "cancel", "admin")
+USUAL_SCOPES = "submit,read,cancel"
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+PREFIX = "uak_"
+SECRET_BYTES = 32
+
+Key = dict[str, Any]
+
+
+def keys(options: list[str]) -> None:
+    """`key add NAME`, `key list` or `key revoke NAME`."""
+    asked = parser().parse_args(options)
+    file = user_folder(asked.user_folder) / "unified_api" / "keys.json"
+    if asked.verb == "add":
+        add(file, asked.name, scopes_of(asked.scopes))
+    elif asked.verb == "list":
+        show(file)
+    else:
+        revoke(file, asked.name)
+
+
+def add(file: Path, name: str, scopes: list[str]) -> None:
+    """Prints the key: the one line on standard output, now and never again."""
+    if not NAME.fullmatch(name):
+        raise Failure("A key's name has up to 64 letters, digits, dots, dashes and underscores.")
+    known = read(file)
+    if any(key["name"] == name for key in known):
+        raise Failure(f"There is a key {name} already: revoke it first, or take another name.")
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    sha256 = hashlib.sha256(secret.encode()).hexdigest()
+    made = {"name": name, "scopes": scopes, "sha256": sha256, "created_at": int(time.time())}
+    write(file, [*known, made])
+    note(f"The key {name} ({', '.join(scopes)}) counts from now on. Keep it: it is shown once.")
+    note(f"Its hash is in {file}")
+    say(secret)
+
+
+def show(file: Path) -> None:
+    """The keys without their secrets, one a line, as UNIFIED_API_KEYS takes them."""
+    known = read(file)
+    note(f"{file}: {len(known)} keys")
+    for key in known:
+        say(f"{key['name']}:{'+'.join(key['scopes'])}:{key['sha256']}")
+
+
+def revoke(file: Path, name: str) -> None:
+    known = read(file)
+    kept = [key for key in known if key["name"] != name]
+    if len(kept) == len(known):
+        raise Failure(f"There is no key {name} in {file}: ./install.sh key list shows them.")
+    write(file, kept)
+    say(f"The key {name} opens nothing any more.")
+    if not kept:
+        say(f"No key is left, so nobody comes in. Delete {file} to do without keys.")
+
+
+def read(file: Path) -> list[Key]:
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if all(key["name"] and key["scopes"] and key["sha256"] for key in known):
+            return list(known)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, KeyError):
+        pass  # The sentence below fits all of them.
+    raise Failure(f"{file} is damaged: mend it, or delete it and make the keys again.")
+
+
+def write(file: Path, known: list[Key]) -> None:
+    """All or nothing, and for the owner's eyes only."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(dir=file.parent, prefix="keys.", suffix=".part")
+        with contextlib.closing(os.fdopen(number, "w", encoding="utf-8")) as part:
+            json.dump(known, part, indent=2)
+            part.flush()
+            os.fsync(part.fileno())
+        Path(name).replace(file)
+    except OSError as error:
+        raise Failure(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def user_folder(named: str | None) -> Path:
+    """The one that is named, else that of the user's own ComfyUI, else that of `serve`."""
+    if named:
+        return from_users_folder(named)
+    tree = named_tree() or surrounding_tree()
+    return (tree or SERVE_BASE) / "user"
+
+
+def scopes_of(text: str) -> list[str]:
+    scopes = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise Failure(f"--scopes takes some of {', '.join(SCOPES)}, separated by commas.")
+    return scopes
+
+
+class Parser(argparse.ArgumentParser):
+    """Fails in one sentence, like the rest of install.sh."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Failure(f"{self.prog}: {message}. ./install.sh --help shows the commands.")
+
+
+def parser() -> Parser:
+    shared = Parser(add_help=False, allow_abbrev=False)
+    shared.add_argument("--user-folder", metavar="DIR")
+    command = Parser("./install.sh key", allow_abbrev=False)
+    verbs = command.add_subparsers(dest="verb", required=True)
+    adding = verbs.add_parser("add", parents=[shared], allow_abbrev=False)
+    adding.add_argument("name", metavar="NAME")
+    adding.add_argument("--scopes", default=USUAL_SCOPES)
+    verbs.add_parser("list", parents=[shared], allow_abbrev=False)
+    revoking = verbs.add_parser("revoke", parents=[shared], allow_abbrev=False)
+    revoking.add_argument("name", metavar="NAME")
+    return command
+
+
+def note(text: str) -> None:
+    """Beside the output, so that `KEY=$(./install.sh key add ci)` catches the key alone."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""Encode: a picture that ComfyUI left, in the format that the caller wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from .errors import ConversionFailed
+from .job import Format
+
+#: What nodes save pictures as. Without a list Pillow would start Ghostscript for an EPS file.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")
+#: As ComfyUI does: much faster than Pillow's default, hardly larger.
+PNG_COMPRESSION = 4
+
+
+def convert(path_in: Path, path_out: Path, *, format: Format, quality: int) -> None:
+    """Write a picture anew, the first one of an animation, with nothing embedded but its colours.
+
+    What is transparent becomes white in a JPEG. `quality` (1 to 100) is for JPEG and WebP.
+    Raises ConversionFailed if the file is no picture, and OSError if the disk refuses.
+    """
+    picture = _load(path_in)
+    # The profile of other modes does not fit what they become.
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+    picture = _simple(picture)
+    if format == "jpeg" and picture.mode == "RGBA":
+        picture = _on_white(picture)
+    picture.info.clear()
+    options: dict[str, Any] = {"quality": quality}
+    if format == "png":
+        options = {"compress_level": PNG_COMPRESSION}
+    with path_out.open("wb") as out:
+        picture.save(out, format.upper(), icc_profile=profile, **options)
+
+
+def _load(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return ImageOps.exif_transpose(picture)
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ConversionFailed(
+            "The result is not a picture, so its format cannot change."
+        ) from error
+
+
+def _simple(picture: Image.Image) -> Image.Image:
+    """Grey, RGB or RGBA of 8 bits."""
+    if picture.mode.startswith("I"):
+        # Pillow would cut 16 bits off at 255 instead of scaling them.
+        return picture.point(lambda value: value / 257).convert("L")
+    if picture.has_transparency_data:
+        return picture.convert("RGBA")
+    return picture.copy() if picture.mode == "L" else picture.convert("RGB")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")

@@ -1,0 +1,145 @@
+"""Fetches pictures from other people's servers, within limits of size, time and place."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from .errors import ForbiddenSource, InputFetchFailed, InputInvalid
+from .guard import AddressRefused, Guard
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 1 << 16
+REDIRECTS = 3
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+TRIES = 3
+#: So that a dead or slow host keeps only its own pictures waiting.
+CONNECTIONS_PER_HOST = 8
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "ComfyUI-Unified-API"}
+
+#: What the next try may be spared.
+PASSING = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError)
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """Bounds of one fetch. The total is over all tries and redirects."""
+
+    max_bytes: int
+    total_seconds: float = 60.0
+    idle_seconds: float = 15.0
+    pause_seconds: float = 0.5
+
+
+class Fetcher:
+    """Fetches what the guard lets through. Carries no cookies, credentials or proxy settings."""
+
+    def __init__(
+        self, guard: Guard, limits: FetchLimits, *, resolver: AbstractResolver | None = None
+    ) -> None:
+        self._guard = guard
+        self._limits = limits
+        self._resolver = resolver
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def open(self) -> None:
+        resolver = self._resolver or aiohttp.ThreadedResolver()
+        each = CONNECTIONS_PER_HOST
+        # Apart, so that what is allowed to one place never serves for another.
+        guarded = self._guard.connector(resolver, limit_per_host=each)
+        allowed = aiohttp.TCPConnector(resolver=resolver, limit=0, limit_per_host=each)
+        self._sessions = {"guarded": self._session(guarded), "allowed": self._session(allowed)}
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    async def fetch(self, url: str, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
+        """What `keep` makes of the body. It is called anew for each try.
+
+        Raises ForbiddenSource, InputFetchFailed, or InputInvalid for a body that is too large.
+        """
+        checked = self._guard.check_url(url)
+        try:
+            return await asyncio.wait_for(self._fetch(checked, keep), self._limits.total_seconds)
+        except asyncio.TimeoutError:
+            seconds = self._limits.total_seconds
+            raise InputFetchFailed(f"The server took longer than {seconds:g} s.") from None
+
+    async def _fetch(self, url: URL, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
+        for tried in range(1, TRIES):
+            try:
+                return await self._try(url, keep)
+            except _Passing:
+                pause = self._limits.pause_seconds * tried
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+        return await self._try(url, keep)
+
+    async def _try(self, url: URL, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
+        try:
+            return await self._follow(url, keep)
+        except PASSING as error:
+            if isinstance(getattr(error, "os_error", None), AddressRefused):
+                raise ForbiddenSource() from None
+            raise _Passing("The server could not be reached, or broke off.") from error
+        except aiohttp.ClientError as error:
+            raise InputFetchFailed("The server's answer was not understood.") from error
+
+    async def _follow(self, url: URL, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
+        for _ in range(REDIRECTS + 1):
+            session = self._sessions["allowed" if self._guard.is_allowed(url) else "guarded"]
+            async with session.get(url, allow_redirects=False) as response:
+                location = response.headers.get("Location")
+                if response.status not in REDIRECT_STATUSES or location is None:
+                    self._check(response)
+                    chunks = response.content.iter_chunked(CHUNK_BYTES)
+                    return await keep(limited(chunks, self._limits.max_bytes))
+                url = self._guard.check_redirect(url, location)
+        raise InputFetchFailed(f"The picture is behind more than {REDIRECTS} redirects.")
+
+    def _check(self, response: aiohttp.ClientResponse) -> None:
+        status = response.status
+        if status == 429 or status >= 500:
+            raise _Passing(f"The server answered {status}.")
+        if status != 200:
+            raise InputFetchFailed(f"The server answered {status}.")
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise InputFetchFailed("The server sent an encoded body, which nobody asked for.")
+        _check_size(response.content_length or 0, self._limits.max_bytes)
+
+    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        idle = self._limits.idle_seconds
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=idle, sock_read=idle),
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+
+class _Passing(InputFetchFailed):
+    """An input picture could not be fetched, but the next try may do it."""
+
+
+async def limited(chunks: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """The same chunks. Raises InputInvalid as soon as they are too many bytes."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        _check_size(size, max_bytes)
+        yield chunk
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise InputInvalid(f"The picture is larger than {max_bytes} bytes.")

@@ -1,0 +1,147 @@
+"""S3Results: results in a bucket. The first output is the mark that a job is published.
+
+Its key follows from the job alone, it is written last, and its metadata tell all outputs. The
+others have their content in their keys, so outputs of two attempts never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from .bucket import Bucket, Found, NewObject
+from .errors import JobFailed, ObjectUnknown, OutputLost, PublishFailed, UnknownOutput
+from .job import Job, Output
+from .links import Links
+from .outputs import describe, intact
+from .pictures import extension_of
+from .s3 import PATIENCE_SECONDS
+from .threads import off_loop
+
+log = logging.getLogger(__name__)
+
+_outputs = TypeAdapter(tuple[Output, ...])
+
+
+class S3Results:
+    """Keeps results under `{prefix}/{workflow}/{job_id}`."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        prefix: str,
+        links: Links,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.link = links.link
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+        self._patience = patience
+
+    @property
+    def trouble(self) -> JobFailed | None:
+        """Why the bucket cannot be used; None while it can."""
+        return self._bucket.trouble
+
+    async def probe(self) -> None:
+        """Ask the bucket how it is."""
+        await self._bucket.probe()
+
+    async def open(self) -> None:
+        """Nothing to prepare: the service starts whether or not the bucket can be reached."""
+
+    async def find(self, job: Job) -> tuple[Output, ...] | None:
+        """What was published for a job, if it was and the bucket tells.
+
+        A job that is then run again does no harm: what was published stays. Raises StorageDenied
+        or StorageUnreachable.
+        """
+        try:
+            mark = await self._bucket.head(self._first_key(job), patience=self._patience)
+        except ObjectUnknown as error:
+            log.warning("job %s: %s", job.job_id, error)
+            return None
+        return await self._read(mark) if mark and mark.belongs_to(job.job_id) else None
+
+    async def publish(self, job: Job) -> tuple[Output, ...]:
+        """Publish the rendered files of a job; what was published before stays as it is.
+
+        Raises OutputLost if a file is gone or changed, PublishFailed if the disk refuses,
+        StorageDenied, StorageUnreachable, ObjectTaken or ObjectUnknown.
+        """
+        if not await intact(job.rendered):
+            raise OutputLost()
+        try:
+            return await self._upload(job, await off_loop(self._describe, job))
+        except OSError as error:
+            raise PublishFailed() from error
+
+    def path(self, job: Job, number: int) -> Path:
+        """Raises UnknownOutput: the files are not on this machine."""
+        raise UnknownOutput()
+
+    async def _upload(self, job: Job, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        for number in range(1, len(outputs)):
+            await self._put(self._object(job, number, outputs[number], {}))
+        if await self._put(await self._mark(job, outputs)):
+            return outputs
+        # Another attempt was first, perhaps with other outputs; or this one, and was not told.
+        published = await self.find(job)
+        if published is None:
+            raise ObjectUnknown()
+        return published
+
+    async def _mark(self, job: Job, outputs: tuple[Output, ...]) -> NewObject:
+        """The first output. Its metadata tell of all, or where that is told if they are many."""
+        document = _outputs.dump_json(outputs, exclude_defaults=True)
+        mark = self._object(job, 0, outputs[0], {"outputs": document.decode()})
+        if mark.metadata_fits:
+            return mark
+        sha256 = hashlib.sha256(document).hexdigest()
+        key = f"{self._stem(job)}-outputs-{sha256[:12]}.json"
+        await self._put(NewObject(key, document, sha256, "application/json", job.job_id))
+        return self._object(job, 0, outputs[0], {"outputs-key": key})
+
+    async def _read(self, mark: Found) -> tuple[Output, ...]:
+        if key := mark.metadata.get("outputs-key"):
+            document: str | bytes = await self._bucket.read(key, patience=self._patience)
+        else:
+            document = mark.metadata["outputs"]
+        return _outputs.validate_json(document)
+
+    async def _put(self, new: NewObject) -> bool:
+        return await self._bucket.put_once(new, patience=self._patience)
+
+    def _object(self, job: Job, number: int, output: Output, metadata: dict[str, str]) -> NewObject:
+        return NewObject(
+            key=self._key(job, number, output),
+            body=job.rendered[number].path,
+            sha256=output.sha256,
+            content_type=output.content_type,
+            job_id=job.job_id,
+            metadata={"attempt": str(job.attempt), **metadata},
+        )
+
+    def _describe(self, job: Job) -> tuple[Output, ...]:
+        outputs = [describe(file) for file in job.rendered]
+        uris = [self._bucket.uri(self._key(job, *numbered)) for numbered in enumerate(outputs)]
+        return tuple(
+            output.model_copy(update={"s3_uri": uri})
+            for output, uri in zip(outputs, uris, strict=True)
+        )
+
+    def _key(self, job: Job, number: int, output: Output) -> str:
+        if number == 0:
+            return self._first_key(job)
+        extension = extension_of(output.content_type)
+        return f"{self._stem(job)}-{number}-{output.sha256[:12]}.{extension}"
+
+    def _first_key(self, job: Job) -> str:
+        return f"{self._stem(job)}.{job.extension}"
+
+    def _stem(self, job: Job) -> str:
+        return "/".join(filter(None, (self._prefix, job.workflow, job.job_id)))

@@ -1,0 +1,82 @@
+"""Servers that speak S3, each a process of its own on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+START_SECONDS = 60.0
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+#: The signatures of URLs are checked against these.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+class Emulator:
+    """A running server. `url` is its endpoint."""
+
+    def __init__(self, module: Sequence[str], folder: Path, *, port_option: str = "") -> None:
+        self.port = _free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        options = ["-H", HOST, port_option, str(self.port)] if port_option else []
+        # Told by options to one, by variables to the other, which would listen everywhere.
+        environment = {"BIND_HOST": HOST, "GATEWAY_PORT": str(self.port), "TMPDIR": str(folder)}
+        environment |= CREDENTIALS
+        self._log = folder / "log.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *module, *options],
+                env={**os.environ, **environment},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait()
+
+    @cached_property
+    def s3(self) -> Any:
+        """A client straight to it."""
+        names = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client("s3", region_name=REGION, endpoint_url=self.url, **names)
+
+    def stop(self) -> None:
+        self.s3.close()
+        self._process.terminate()
+        self._process.wait(START_SECONDS)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + START_SECONDS
+        while not _listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self._process.kill()
+                raise RuntimeError(f"the emulator did not start:\n{self._log.read_text()}")
+            time.sleep(0.05)
+
+
+def start_moto(folder: Path) -> Emulator:
+    return Emulator(["-m", "moto.server"], folder, port_option="-p")
+
+
+def start_ministack(folder: Path) -> Emulator:
+    return Emulator(["-c", "from ministack.app import main; main()"], folder)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0

@@ -1,0 +1,721 @@
+"""The seam over pretended modules of ComfyUI, in the shapes that its versions have."""
+
+import asyncio
+import importlib
+import logging
+import sys
+import threading
+from collections import namedtuple
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from aiohttp import web
+from unified_api import jobs
+from unified_api.jobs.errors import (
+    ExecutionFailed,
+    Interrupted,
+    PromptVanished,
+    TimedOut,
+    WorkflowInvalid,
+)
+from unified_api.jobs.prompt import Lack, Prompt
+
+from .fake_host import until
+
+SEAM = "unified_api.jobs.comfyui"
+GRAPH = {"1": {"class_type": "Draw", "inputs": {"text": "a"}}}
+FOLDER = "unified_api/job/1"
+
+Status = namedtuple("Status", "status_str completed messages")
+SUCCESS = Status("success", True, [("execution_success", {})])
+NODE = {"node_id": "1", "node_type": "Draw"}
+ERROR = Status("error", False, [("execution_error", {**NODE, "exception_type": "ValueError"})])
+INTERRUPTED = Status("error", False, [("execution_interrupted", NODE)])
+
+
+class NewQueue:
+    """The books that ComfyUI keeps, as far as they are read from outside."""
+
+    def __init__(self):
+        self.mutex = threading.RLock()
+        self.queue = []
+        self.currently_running = {}
+        self.history = {}
+
+    def put(self, item):
+        with self.mutex:
+            self.queue.append(item)
+
+    def get_tasks_remaining(self):
+        return len(self.queue) + len(self.currently_running)
+
+    def task_done(self, item_id, history_result, status, process_item=None):
+        self.close(item_id, history_result, status)
+
+    def close(self, item_id, history_result, status):
+        with self.mutex:
+            item = self.currently_running.pop(item_id)
+            known = status._asdict() if status else None
+            self.history[item[1]] = {"outputs": {}, "status": known, **(history_result or {})}
+
+    def begin(self):
+        """As the worker does: take the first prompt; the number it goes by."""
+        item = self.queue.pop(0)
+        self.currently_running[len(self.history)] = item
+        return len(self.history)
+
+
+class OldQueue(NewQueue):
+    """Before November 2025."""
+
+    def task_done(self, item_id, history_result, status):
+        self.close(item_id, history_result, status)
+
+
+class Planted:
+    """What stands behind the names that the seam imports."""
+
+    def __init__(self, folder, queue):
+        self.folder = folder
+        self.queue = queue
+        self.server = SimpleNamespace(
+            prompt_queue=queue, sockets={}, sockets_metadata={}, number=7, app=web.Application()
+        )
+        self.args = SimpleNamespace(
+            listen="127.0.0.1", port=8188, tls_keyfile=None, tls_certfile=None
+        )
+        self.node_classes = {}
+        self.interrupts = 0
+        #: What ComfyUI says of a graph, or raises.
+        self.verdict = (True, None, ["1"], {})
+
+    async def validate_prompt(self, prompt_id, graph, partial):
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict
+
+    def interrupt(self):
+        self.interrupts += 1
+
+    def directory(self, kind):
+        folders = {kind: self.folder / kind for kind in ("output", "temp", "input")}
+        return str(folders[kind]) if kind in folders else None
+
+    def modules(self):
+        return {
+            "server": {"PromptServer": SimpleNamespace(instance=self.server)},
+            "execution": {"validate_prompt": self.validate_prompt},
+            "nodes": {
+                "NODE_CLASS_MAPPINGS": self.node_classes,
+                "interrupt_processing": self.interrupt,
+            },
+            "folder_paths": {
+                "get_user_directory": lambda: str(self.folder / "user"),
+                "get_input_directory": lambda: str(self.folder / "input"),
+                "get_output_directory": lambda: str(self.folder / "output"),
+                "get_directory_by_type": self.directory,
+            },
+            "comfy": {},
+            "comfy.cli_args": {"args": self.args},
+            "comfy_api": {},
+            "comfy_api.latest": {"ComfyExtension": object},
+        }
+
+
+@pytest.fixture
+def planted(tmp_path):
+    for name in ("output", "temp", "input"):
+        (tmp_path / name).mkdir()
+    return Planted(tmp_path, NewQueue())
+
+
+@pytest.fixture
+def seam(planted, monkeypatch):
+    """The module under test. It is forgotten afterwards, with all that it was imported over."""
+    for name, members in planted.modules().items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(jobs, "comfyui", None, raising=False)
+    yield importlib.import_module(SEAM)
+    del sys.modules[SEAM]
+
+
+@pytest.fixture
+async def host(seam):
+    host = seam.ComfyUI()
+    host.start()
+    return host
+
+
+@pytest.fixture
+def run(host, planted):
+    """Queue a prompt; the task that waits for its end, once the prompt is queued."""
+
+    async def start(prompt_id="p", *, limit_seconds=60.0, hear=lambda event, data: None):
+        prompt = Prompt(prompt_id, GRAPH, FOLDER, limit_seconds)
+        task = asyncio.ensure_future(host.run(prompt, hear))
+        await until(lambda: task.done() or prompt_id in {item[1] for item in planted.queue.queue})
+        return task
+
+    return start
+
+
+@pytest.fixture
+def finish(planted):
+    """End the next prompt as the worker does, in a thread of its own."""
+
+    async def end(outputs=None, status=SUCCESS, **more):
+        item_id = planted.queue.begin()
+        result = {"outputs": outputs or {}, "meta": {}}
+        await asyncio.to_thread(planted.queue.task_done, item_id, result, status, **more)
+
+    return end
+
+
+@pytest.fixture
+def saved(planted):
+    """Write a file into one of ComfyUI's folders."""
+
+    def write(name, kind="output", content=b"x"):
+        path = planted.folder / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def entry(filename, subfolder=FOLDER, kind="output"):
+    return {"filename": filename, "subfolder": subfolder, "type": kind}
+
+
+# The queue
+
+
+async def test_a_queue_item_has_six_fields_where_secrets_are_kept_apart(run, planted):
+    await run()
+
+    ((number, prompt_id, graph, extra, outputs, secrets),) = planted.queue.queue
+    assert (number, prompt_id, graph, outputs, secrets) == (7, "p", GRAPH, ["1"], {})
+    assert extra["create_time"] > 1_600_000_000_000
+
+
+class TestBeforeSecretsWereKeptApart:
+    @pytest.fixture
+    def planted(self, tmp_path):
+        for name in ("output", "temp", "input"):
+            (tmp_path / name).mkdir()
+        return Planted(tmp_path, OldQueue())
+
+    async def test_a_queue_item_has_five_fields(self, run, planted):
+        await run()
+
+        assert [len(item) for item in planted.queue.queue] == [5]
+
+    async def test_a_server_without_metadata_of_its_clients_is_fine(self, planted, seam):
+        del planted.server.sockets_metadata
+        host = seam.ComfyUI()
+
+        host.start()
+
+        assert len(planted.server.sockets) == 1
+
+    async def test_an_end_is_told(self, run, finish):
+        task = await run()
+        await finish()
+
+        assert (await task).failure is None
+
+
+async def test_every_prompt_gets_the_next_number(run, planted):
+    await run("a")
+    await run("b")
+
+    assert [item[0] for item in planted.queue.queue] == [7, 8]
+    assert planted.server.number == 9
+
+
+async def test_we_are_the_client_of_our_prompts(run, planted):
+    await run()
+
+    (client_id,) = planted.server.sockets
+    assert planted.queue.queue[0][3]["client_id"] == client_id
+    assert client_id in planted.server.sockets_metadata
+
+
+async def test_comfyui_is_idle_when_it_has_nothing_to_run(run, host, planted):
+    assert host.is_idle
+    await run()
+    assert not host.is_idle
+    planted.queue.begin()
+    assert not host.is_idle
+
+
+# The end of a prompt
+
+
+async def test_an_end_is_told_with_the_files(run, finish, saved):
+    path = saved(f"{FOLDER}/a.png")
+    task = await run()
+
+    await finish({"9": {"images": [entry("a.png")]}})
+
+    ending = await task
+    (file,) = ending.produced
+    assert (file.node_id, file.path, file.is_preview) == ("9", path, False)
+    assert ending.failure is None
+
+
+async def test_the_books_of_comfyui_are_kept_as_ever(run, finish, planted):
+    await run()
+
+    await finish({"9": {}}, process_item=None)
+
+    assert planted.queue.currently_running == {}
+    assert planted.queue.history["p"]["outputs"] == {"9": {}}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(ERROR, ExecutionFailed), (INTERRUPTED, Interrupted), (None, type(None))]
+)
+async def test_an_end_tells_why_it_failed(run, finish, status, kind):
+    task = await run()
+
+    await finish(status=status)
+
+    assert type((await task).failure) is kind
+
+
+async def test_the_end_of_somebody_elses_prompt_is_none_of_ours(run, finish, planted):
+    planted.queue.put((1, "theirs", {}, {}, []))
+    task = await run()
+
+    await finish()
+    assert "theirs" in planted.queue.history
+    assert not task.done()
+
+    await finish()
+    assert (await task).failure is None
+
+
+async def test_an_end_that_cannot_be_told_hurts_nobody_and_is_found_later(run, planted, caplog):
+    task = await run()
+    item_id = planted.queue.begin()
+
+    with caplog.at_level(logging.CRITICAL):
+        planted.queue.task_done(item_id, None, SUCCESS)
+
+    assert (await task).failure is None
+
+
+async def test_what_comfyui_itself_raises_is_not_hidden(host, planted):
+    with pytest.raises(KeyError):
+        planted.queue.task_done(99, {}, SUCCESS)
+
+
+async def test_an_interrupt_after_the_limit_is_our_own(run, finish, planted):
+    task = await run(limit_seconds=0.0)
+    (ear,) = planted.server.sockets.values()
+    await ear.send_json({"type": "execution_start", "data": {"prompt_id": "p"}})
+
+    await finish(status=INTERRUPTED)
+
+    assert isinstance((await task).failure, TimedOut)
+
+
+# What nobody tells
+
+
+async def test_the_sweep_finds_an_end_that_was_not_heard(run, planted, saved):
+    saved(f"{FOLDER}/a.png")
+    ended, failed = await run("a"), await run("b")
+    planted.queue.close(planted.queue.begin(), {"outputs": {"9": {"x": [entry("a.png")]}}}, SUCCESS)
+    planted.queue.close(planted.queue.begin(), {}, ERROR)
+
+    assert len((await ended).produced) == 1
+    assert isinstance((await failed).failure, ExecutionFailed)
+
+
+async def test_the_sweep_finds_a_prompt_that_somebody_removed_and_leaves_the_others(run, planted):
+    running, waiting, removed = await run("a"), await run("b"), await run("c")
+    planted.queue.begin()
+    planted.queue.queue.pop()
+
+    ending = await removed
+
+    assert isinstance(ending.failure, PromptVanished)
+    assert not running.done()
+    assert not waiting.done()
+
+
+async def test_the_sweep_takes_our_place_among_the_clients_back(host, planted):
+    (client_id,) = planted.server.sockets
+    ear = planted.server.sockets.pop(client_id)
+
+    await until(lambda: client_id in planted.server.sockets)
+
+    assert type(planted.server.sockets[client_id]) is type(ear)
+
+
+async def test_the_sweep_interrupts_a_prompt_that_runs_for_too_long_and_no_other(run, planted):
+    await run("late", limit_seconds=0.0)
+    await run("waiting", limit_seconds=0.0)
+    planted.queue.begin()
+
+    await until(lambda: planted.interrupts)
+
+    assert planted.interrupts == 1
+
+
+# What comes in between
+
+
+async def test_events_of_our_prompt_are_heard_and_others_are_not(run, planted):
+    heard = []
+    await run(hear=lambda event, data: heard.append((event, data)))
+    (ear,) = planted.server.sockets.values()
+
+    for message in (
+        {"type": "execution_start", "data": {"prompt_id": "p"}},
+        {"type": "execution_start", "data": {"prompt_id": "p"}},
+        {"type": "progress_state", "data": {"prompt_id": "p", "nodes": {}}},
+        {"type": "progress_state", "data": {"prompt_id": "theirs"}},
+        {"type": "status", "data": {}},
+        {"type": "status"},
+    ):
+        await ear.send_json(message)
+
+    assert [event for event, _ in heard] == ["execution_start", "progress_state"]
+
+
+@pytest.mark.parametrize("message", [{}, {"type": "a", "data": "text"}, None, 7])
+async def test_a_message_that_is_not_understood_does_not_end_comfyui(host, planted, message):
+    (ear,) = planted.server.sockets.values()
+
+    await ear.send_json(message)
+    await ear.send_bytes(b"preview")
+
+
+async def test_a_listener_that_fails_does_not_end_comfyui(run, planted):
+    def fail(event, data):
+        raise RuntimeError("a fault of ours")
+
+    await run(hear=fail)
+    (ear,) = planted.server.sockets.values()
+
+    await ear.send_json({"type": "progress_state", "data": {"prompt_id": "p"}})
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {},
+        {"9": {}},
+        {"9": None},
+        {"9": "text"},
+        {"9": {"images": None}},
+        {"9": {"images": "a.png"}},
+        {"9": {"text": ["a", 1, None, ["a.png"]]}},
+        {"9": {"images": [{}]}},
+        {"9": {"images": [entry(None)]}},
+        {"9": {"images": [entry(7)]}},
+        {"9": {"images": [entry("")]}},
+        {"9": {"images": [entry("gone.png")]}},
+        {"9": {"images": [entry("a\0b.png")]}},
+        {"9": {"images": [entry("a" * 5000)]}},
+        {"9": {"images": [entry("../../../secret.png")]}},
+        {"9": {"images": [entry("secret.png", subfolder="..")]}},
+        {"9": {"images": [entry("secret.png", subfolder=None)]}},
+        {"9": {"images": [entry("a.png", kind="input", subfolder="")]}},
+        {"9": {"images": [entry("a.png", kind="nowhere")]}},
+        {"9": {"images": [entry("a.png", kind=["output"])]}},
+        {"9": {"images": [entry(FOLDER, subfolder="")]}},
+    ],
+)
+async def test_what_is_no_file_of_comfyuis_is_no_output(run, finish, saved, planted, outputs):
+    saved(f"{FOLDER}/a.png")
+    saved("a.png", kind="input")
+    (planted.folder / "secret.png").write_bytes(b"secret")
+    task = await run()
+
+    await finish(outputs)
+
+    assert (await asyncio.wait_for(task, 0.5)).produced == ()
+
+
+async def test_an_absolute_path_and_a_link_out_of_the_folder_are_no_outputs(
+    run, finish, saved, planted
+):
+    secret = planted.folder / "secret.png"
+    secret.write_bytes(b"secret")
+    saved(f"{FOLDER}/a.png").with_name("link.png").symlink_to(secret)
+    task = await run()
+
+    await finish({"9": {"images": [entry("link.png"), entry(str(secret), subfolder="")]}})
+
+    assert (await task).produced == ()
+
+
+async def test_files_of_any_kind_and_node_are_outputs(run, finish, saved):
+    for name in ("a.png", "b.mp4", "c.glb"):
+        saved(f"{FOLDER}/{name}")
+    task = await run()
+
+    await finish(
+        {
+            "9": {"images": [entry("a.png")], "animated": (True,)},
+            "10": {"gifs": ({**entry("b.mp4"), "format": "video/h264"},)},
+            "5:12": {"3d": [{"filename": f"{FOLDER}/c.glb"}]},
+        }
+    )
+
+    assert [(file.node_id, file.path.name) for file in (await task).produced] == [
+        ("9", "a.png"),
+        ("10", "b.mp4"),
+        ("5:12", "c.glb"),
+    ]
+
+
+async def test_a_temporary_file_is_a_preview(run, finish, saved):
+    saved("a.png", kind="temp")
+    task = await run()
+
+    await finish({"9": {"images": [entry("a.png", subfolder="", kind="temp")]}})
+
+    ((file,),) = [(await task).produced]
+    assert file.is_preview
+
+
+async def test_a_file_that_the_next_prompt_may_overwrite_is_copied(run, finish, saved):
+    shared = saved("always-the-same.png", content=b"mine")
+    task = await run()
+
+    await finish({"9": {"images": [entry(shared.name, subfolder="")]}})
+
+    shared.write_bytes(b"theirs")
+    (file,) = (await task).produced
+    assert file.path.read_bytes() == b"mine"
+
+
+async def test_a_failed_prompt_has_no_files(run, finish, saved):
+    saved(f"{FOLDER}/a.png")
+    task = await run()
+
+    await finish({"9": {"images": [entry("a.png")]}}, ERROR)
+
+    assert (await task).produced == ()
+
+
+# What ComfyUI accepts
+
+
+NODE_ERROR = {
+    "class_type": "Draw",
+    "dependent_outputs": ["9"],
+    "errors": [
+        {
+            "type": "value_not_in_list",
+            "message": "Value not in list",
+            "details": "vae: 'a' not in ['/models/secret.pt']",
+            "extra_info": {"input_config": ["/models/secret.pt"]},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        (False, {"message": "Prompt outputs failed", "details": "secret"}, [], {"1": NODE_ERROR}),
+        # ComfyUI would run the rest and call that a success.
+        (True, None, ["9"], {"1": NODE_ERROR}),
+    ],
+)
+async def test_a_refused_node_is_named_without_the_details(run, planted, verdict):
+    planted.verdict = verdict
+
+    with pytest.raises(WorkflowInvalid) as refused:
+        await (await run())
+
+    assert (refused.value.node_id, refused.value.node_class) == ("1", "Draw")
+    assert str(refused.value) == "ComfyUI refused node 1 (Draw): Value not in list."
+    assert planted.queue.queue == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        ((False, {"message": "Prompt has no outputs", "details": "secret"}, [], {}), "no outputs"),
+        ((False, "a text", [], []), "ComfyUI refused the workflow"),
+        ((False, None, [], {}), "ComfyUI refused the workflow"),
+        (RecursionError("secret"), "ComfyUI refused the workflow"),
+        (TypeError("secret"), "ComfyUI refused the workflow"),
+    ],
+)
+async def test_a_refused_graph_is_told_without_the_details(run, planted, verdict, text):
+    planted.verdict = verdict
+
+    with pytest.raises(WorkflowInvalid, match=text) as refused:
+        await (await run())
+
+    assert "secret" not in str(refused.value)
+
+
+async def test_replacements_of_nodes_are_applied_where_comfyui_has_them(run, planted):
+    replaced = []
+    planted.server.node_replace_manager = SimpleNamespace(apply_replacements=replaced.append)
+
+    await run()
+
+    assert replaced == [GRAPH]
+
+
+# What ComfyUI lacks
+
+
+def node_class(**inputs):
+    return type("Node", (), {"INPUT_TYPES": classmethod(lambda cls: inputs)})
+
+
+@pytest.fixture
+def lacks(seam, planted):
+    """What is missing for one node, given its class and its inputs in the graph."""
+
+    def ask(node, **inputs):
+        if node:
+            planted.node_classes["Draw"] = node
+        return seam.ComfyUI().lacks({"1": {"class_type": "Draw", "inputs": inputs}})
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (node_class(), {}),
+        (node_class(required={"n": ("INT", {"default": 1})}), {"n": 1}),
+        (node_class(required={"vae": (["a.pt", "b.pt"],)}), {"vae": "b.pt"}),
+        (node_class(required={"vae": (["a.pt"],)}), {"vae": ["2", 0]}),
+        (node_class(required={"vae": ("COMBO", {"options": ["a.pt"]})}), {"vae": "a.pt"}),
+        (node_class(required={"vae": ("COMBO", {})}), {"vae": "a.pt"}),
+        (node_class(required={"vae": ("COMBO",)}), {"vae": "a.pt"}),
+        (node_class(optional={"vae": (["a.pt"],)}), {}),
+        (node_class(required={"images": ("COMFY_AUTOGROW_V3", {})}), {"images.image0": ["2", 0]}),
+        (node_class(required={}), {"from an older version": 1}),
+    ],
+)
+def test_what_a_node_offers_is_not_lacking(lacks, node, inputs):
+    assert lacks(node, **inputs) == []
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "name", "word"),
+    [
+        (None, {}, None, "not installed"),
+        (node_class(required={"n": ("INT",)}), {}, "n", "needs an input 'n'"),
+        (node_class(required={"vae": (["a.pt"],)}), {"vae": "b.pt"}, "vae", "'b.pt'"),
+        (node_class(optional={"vae": (["a.pt"],)}), {"vae": "b.pt"}, "vae", "'b.pt'"),
+        (node_class(required={"v": ("COMBO", {"options": []})}), {"v": "b.pt"}, "v", "'b.pt'"),
+        (type("Broken", (), {}), {}, None, "is broken"),
+    ],
+)
+def test_what_a_node_does_not_offer_is_lacking_by_name(lacks, node, inputs, name, word):
+    (lack,) = lacks(node, **inputs)
+
+    assert (lack.node_id, lack.input) == ("1", name)
+    assert word in lack.text
+
+
+def test_a_lack_does_not_list_what_there_is_instead(lacks):
+    (lack,) = lacks(node_class(required={"vae": (["secret.pt"],)}), vae="b.pt")
+
+    assert isinstance(lack, Lack)
+    assert "secret" not in lack.text
+
+
+# The process
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "is_local"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8188", True),
+        ("127.0.0.2", "http://127.0.0.1:8188", True),
+        ("localhost", "http://127.0.0.1:8188", True),
+        ("::1", "http://127.0.0.1:8188", True),
+        ("127.0.0.1,::1", "http://127.0.0.1:8188", True),
+        ("0.0.0.0", "http://127.0.0.1:8188", False),
+        ("0.0.0.0,::", "http://127.0.0.1:8188", False),
+        ("10.0.0.1", "http://10.0.0.1:8188", False),
+        ("127.0.0.1, 10.0.0.1", "http://127.0.0.1:8188", False),
+        ("fd00::1", "http://[fd00::1]:8188", False),
+        ("gpu.example", "http://gpu.example:8188", False),
+        ("", "http://:8188", False),
+    ],
+)
+def test_the_address_tells_who_can_reach_us(seam, planted, listen, url, is_local):
+    planted.args.listen = listen
+
+    host = seam.ComfyUI()
+
+    assert host.is_local == is_local
+    if listen:
+        assert host.url == url
+
+
+def test_with_a_certificate_the_address_is_https(seam, planted):
+    planted.args.tls_keyfile, planted.args.tls_certfile = "key", "certificate"
+
+    assert seam.ComfyUI().url == "https://127.0.0.1:8188"
+
+
+def test_without_its_worker_comfyui_has_a_problem(seam):
+    stop = threading.Event()
+    worker = threading.Thread(target=stop.wait, name="Thread-1 (prompt_worker)")
+    host = seam.ComfyUI()
+    assert "Restart ComfyUI" in host.problem
+
+    worker.start()
+    problem = host.problem
+    stop.set()
+    worker.join()
+
+    assert problem is None
+
+
+async def test_a_start_that_fails_does_not_stop_comfyui(seam, planted, aiohttp_client, caplog):
+    async def fail():
+        raise RuntimeError("our own fault")
+
+    seam.ComfyUI().on_startup(fail)
+
+    await aiohttp_client(planted.server.app)
+
+    assert "could not start" in caplog.text
+
+
+async def test_a_start_is_called_once_before_anything_is_served(seam, planted, aiohttp_client):
+    calls = []
+
+    async def start():
+        calls.append(1)
+
+    seam.ComfyUI().on_startup(start)
+    await aiohttp_client(planted.server.app)
+
+    assert calls == [1]
+
+
+async def test_the_plugin_has_no_nodes(seam):
+    assert await seam.extension_without_nodes().get_node_list() == []
+
+
+def test_the_folders_are_comfyuis(seam, planted):
+    host = seam.ComfyUI()
+
+    folders = [host.user_folder, host.input_folder, host.output_folder]
+    assert folders == [planted.folder / name for name in ("user", "input", "output")]
