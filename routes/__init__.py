@@ -2,5 +2,7 @@
 
 from .announce import announce
 from .api import mount
+from .listener import Listener
+from .lockdown import lock
 
-__all__ = ["announce", "mount"]
+__all__ = ["Listener", "announce", "lock", "mount"]

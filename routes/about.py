@@ -7,8 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from ..jobs.health import State, worst
+from ..jobs.health import Component, State
 from ..jobs.offer import Offered
+from .door import may_read
 from .service import service_of, surface_of
 from .view import PREFIX
 
@@ -28,6 +29,7 @@ async def info(request: web.Request) -> web.Response:
                 "workflows": f"{PREFIX}/workflows",
                 "jobs": f"{PREFIX}/jobs",
                 "health": f"{PREFIX}/health",
+                "openapi": f"{PREFIX}/openapi.json",
             },
         }
     )
@@ -35,23 +37,26 @@ async def info(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     components = service_of(request).components()
-    is_alive = all(components[name].state is not State.UNHEALTHY for name in VITAL)
+    components |= {part.name: part.component for part in surface_of(request).parts}
+    state, tells_reasons = _overall(components), may_read(request)
     body = {
-        "status": worst(components).value,
+        "status": state.value,
         "version": surface_of(request).version,
         "components": {
-            name: {"status": part.state.value, "reason": part.reason}
+            name: {"status": part.state.value, "reason": part.reason if tells_reasons else None}
             for name, part in components.items()
         },
     }
-    return _fresh(body, status=200 if is_alive else 503)
+    return _fresh(body, status=503 if state is State.UNHEALTHY else 200)
 
 
 async def ready(request: web.Request) -> web.Response:
-    service = service_of(request)
-    workflows = {offered.slug: list(offered.problems) for offered in service.offer.all()}
-    is_ready = service.is_ready and surface_of(request).is_open
-    return _fresh({"ready": is_ready, "workflows": workflows}, status=200 if is_ready else 503)
+    service, surface = service_of(request), surface_of(request)
+    is_ready = service.is_ready and (surface.is_open or surface.keyring.is_required)
+    body: dict[str, Any] = {"ready": is_ready}
+    if may_read(request):
+        body["workflows"] = {one.slug: list(one.problems) for one in service.offer.all()}
+    return _fresh(body, status=200 if is_ready else 503)
 
 
 async def workflows(request: web.Request) -> web.Response:
@@ -60,6 +65,14 @@ async def workflows(request: web.Request) -> web.Response:
 
 async def workflow(request: web.Request) -> web.Response:
     return _fresh(_listed(service_of(request).offer.find(request.match_info["slug"])))
+
+
+def _overall(components: dict[str, Component]) -> State:
+    """Without a vital part nothing works; without another, something."""
+    if any(components[name].state is State.UNHEALTHY for name in VITAL):
+        return State.UNHEALTHY
+    is_whole = all(part.state is State.HEALTHY for part in components.values())
+    return State.HEALTHY if is_whole else State.DEGRADED
 
 
 def _listed(offered: Offered) -> dict[str, Any]:

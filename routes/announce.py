@@ -8,6 +8,11 @@ from ..jobs.health import State
 from .service import Service, Surface
 from .view import PREFIX
 
+UNLOCKED = (
+    "keys guard the API, but whoever reaches this port can use the rest of ComfyUI without one;"
+    " UNIFIED_API_PROTECT=all locks that too, UNIFIED_API_PORT serves the API alone"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -23,11 +28,20 @@ def announce(service: Service, surface: Surface, url: str) -> None:
         PREFIX,
         healthy,
         len(offered) - healthy,
-        "none" if surface.is_open else "closed until configured",
+        _auth(surface),
     )
+    if surface.keyring.is_required and not (surface.is_local or surface.is_locked):
+        log.warning("Unified API: %s", UNLOCKED)
     for one in offered:
         if not one.is_healthy:
             log.warning("Unified API: workflow %s: %s", one.slug, "; ".join(one.problems))
-    for name, part in service.components().items():
+    components = service.components() | {part.name: part.component for part in surface.parts}
+    for name, part in components.items():
         if part.state is not State.HEALTHY and name != "workflows":
             log.warning("Unified API: %s is %s: %s", name, part.state.value, part.reason)
+
+
+def _auth(surface: Surface) -> str:
+    if surface.keyring.is_required:
+        return "keys"
+    return "none" if surface.is_open else "closed until configured"

@@ -1,19 +1,22 @@
-"""Every URL in one list."""
+"""Every URL in one list, and who may use it in another."""
 
 from __future__ import annotations
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ..jobs.errors import AuthNotConfigured
-from . import about, jobs
+from ..jobs.keys import Scope
+from . import about, jobs, openapi
+from .door import admit
 from .problems import problems
-from .service import SERVICE, SURFACE, Service, Surface, surface_of
+from .record import record
+from .service import SERVICE, SURFACE, Service, Surface
 from .view import PREFIX
 
 API = [
     web.get("", about.info),
     web.get("/health", about.health),
+    web.get("/openapi.json", openapi.document),
     web.get("/workflows", about.workflows),
     web.get("/workflows/{slug}", about.workflow),
     web.get("/jobs", jobs.read_all),
@@ -24,23 +27,40 @@ API = [
 ]
 BESIDE = [web.get("/health", about.health), web.get("/ready", about.ready)]
 
-#: Answered to everybody; the rest needs an open door.
-PUBLIC = (about.info, about.health)
+#: Answered to everybody.
+PUBLIC: set[Handler] = {about.info, about.health, about.ready, openapi.document}
+#: The scope that the rest needs. What stands in neither needs a key to learn that it is not there.
+NEEDS: dict[Handler, Scope] = {
+    about.workflows: Scope.READ,
+    about.workflow: Scope.READ,
+    jobs.read_all: Scope.READ,
+    jobs.read: Scope.READ,
+    jobs.output: Scope.READ,
+    jobs.create: Scope.SUBMIT,
+}
+
+OURS = web.AppKey("unified_api", web.Application)
 
 
 def mount(app: web.Application, service: Service, surface: Surface) -> None:
     """Serve the API on an application that has not started, beside whatever else it serves."""
-    app[SERVICE] = service
-    app[SURFACE] = surface
-    api = web.Application(middlewares=[problems, door])
+    api = web.Application(middlewares=[record, problems, door])
     api.add_routes(API)
+    app[SERVICE], app[SURFACE], app[OURS] = service, surface, api
     app.add_subapp(PREFIX, api)
     app.add_routes(BESIDE)
 
 
+def is_ours(request: web.Request) -> bool:
+    """Whether this API answers a request, be it with an error."""
+    found = request.match_info
+    return request.config_dict[OURS] in found.apps or found.handler in PUBLIC
+
+
 @web.middleware
 async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Nothing but the outside is shown where strangers could come in."""
-    if not surface_of(request).is_open and request.match_info.handler not in PUBLIC:
-        raise AuthNotConfigured()
+    """Nobody comes in but by `admit`; the outside is shown to everybody."""
+    route = request.match_info.handler
+    if route not in PUBLIC:
+        admit(request, NEEDS.get(route))
     return await handler(request)

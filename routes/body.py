@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
 
-from ..jobs.errors import BodyTooLarge, MalformedBody, UnsupportedBody
+from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
 from ..workflows import Workflow
 
 MAX_JSON_BYTES = 256 * 1024
@@ -16,6 +18,7 @@ MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 64
 CHUNK_BYTES = 1 << 16
 
+T = TypeVar("T")
 Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
 
 
@@ -31,6 +34,16 @@ async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) 
     if request.content_type == "application/json":
         return parse_object(await _read_limited(request, MAX_JSON_BYTES))
     raise UnsupportedBody()
+
+
+async def in_time(reading: Awaitable[T], seconds: float) -> T:
+    """What is read of a body. Raises BodyTimeout, or MalformedBody if the client has gone."""
+    try:
+        return await asyncio.wait_for(reading, seconds)
+    except asyncio.TimeoutError:
+        raise BodyTimeout() from None
+    except ConnectionError:
+        raise MalformedBody("The connection ended before the request body did.") from None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -64,13 +77,15 @@ async def _read_form(request: web.Request, workflow: Workflow, keep: Keep) -> di
             if name in parameters or len(parameters) >= MAX_FIELDS:
                 raise MalformedBody(f"The form has {part.name!r} twice, or too many fields.")
             parameters[name] = await _read_part(part, workflow, keep)
-    except ValueError as error:
+    except (ValueError, BadHttpMessage) as error:
         raise MalformedBody("The form is not valid multipart/form-data.") from error
     return parameters
 
 
 async def _read_part(part: BodyPartReader, workflow: Workflow, keep: Keep) -> Any:
     if part.filename is not None:
+        if _parameter(str(part.name), workflow) not in workflow.images:
+            raise MalformedBody(f"The field {part.name!r} takes no file.")
         return await keep(_chunks(part))
     text = bytearray()
     async for chunk in _chunks(part):
@@ -97,7 +112,7 @@ def _typed(text: str, schema: Mapping[str, Any]) -> Any:
         return text
     try:
         return json.loads(text, parse_constant=_refuse) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -7,10 +7,12 @@ from typing import TypeVar
 from aiohttp import web
 
 from ..jobs.errors import InvalidQuery, UnknownJob
-from ..jobs.job import Job, Status
+from ..jobs.job import Job, Status, Submitted
+from ..jobs.keys import Scope
 from ..jobs.prompt import Progress
-from .body import read_parameters
-from .service import origin_of, service_of
+from .body import in_time, read_parameters
+from .door import caller_of, idempotency_key_of
+from .service import origin_of, service_of, surface_of
 from .view import PREFIX, JobView, view
 
 T = TypeVar("T")
@@ -22,40 +24,43 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 async def create(request: web.Request) -> web.Response:
-    service, slug = service_of(request), request.match_info["workflow"]
-    workflow = service.offer.healthy(slug)
-    parameters = await read_parameters(request, workflow, service.keep_upload)
-    job = await service.submit(slug, parameters)
+    job, is_replay = await _submitted(request)
+    shown = await _view(request, job, Progress())
     headers = {"Location": f"{PREFIX}/jobs/{job.job_id}", "Retry-After": str(POLL_SECONDS)}
-    return _reply(_view(request, job, Progress()), status=202, headers=headers)
+    if is_replay:
+        return _reply(shown, headers={**headers, "Idempotency-Replayed": "true"})
+    return _reply(shown, status=202, headers=headers)
 
 
 async def read(request: web.Request) -> web.Response:
-    job, progress = await service_of(request).get(request.match_info["job_id"])
+    job, progress = await _get(request)
     if request.match_info.get("workflow", job.workflow) != job.workflow:
         raise UnknownJob()
-    return _reply(_view(request, job, progress))
+    return _reply(await _view(request, job, progress))
 
 
 async def read_all(request: web.Request) -> web.Response:
     limit = _number(request, "limit", DEFAULT_PAGE)
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidQuery(f"`limit` must be between 1 and {LARGEST_PAGE}.")
+    caller = caller_of(request)
     found = await service_of(request).list(
         limit=limit + 1,
         status=_status(request),
         workflow=request.query.get("workflow"),
+        owner=None if caller.may(Scope.ADMIN) else caller.name,
         after=_number(request, "after", None),
     )
     page, has_more = found[:limit], len(found) > limit
-    data = [_view(request, job, progress).model_dump() for _, job, progress in page]
+    views = [await _view(request, job, progress) for _, job, progress in page]
     cursor = str(page[-1][0]) if has_more else None
+    data = [shown.model_dump() for shown in views]
     return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
 
 
 async def output(request: web.Request) -> web.StreamResponse:
     job_id, number = request.match_info["job_id"], int(request.match_info["number"])
-    job, _ = await service_of(request).get(job_id)
+    job, _ = await _get(request)
     path = await service_of(request).output_path(job_id, number)
     return web.FileResponse(
         path,
@@ -67,8 +72,29 @@ async def output(request: web.Request) -> web.StreamResponse:
     )
 
 
-def _view(request: web.Request, job: Job, progress: Progress) -> JobView:
-    return view(job, progress, origin_of(request))
+async def _submitted(request: web.Request) -> Submitted:
+    service, slug = service_of(request), request.match_info["workflow"]
+    limits, name = surface_of(request).limits, caller_of(request).name
+    limits.rate.take(name)
+    key = idempotency_key_of(request)
+    workflow = service.offer.healthy(slug)
+    reading = read_parameters(request, workflow, service.keep_upload)
+    parameters = await in_time(reading, limits.body_seconds)
+    async with limits.quota.place(name, service.count_unfinished):
+        return await service.submit(slug, parameters, owner=name, idempotency_key=key)
+
+
+async def _get(request: web.Request) -> tuple[Job, Progress]:
+    """The job of the path. Raises UnknownJob, also if it is somebody else's."""
+    job, progress = await service_of(request).get(request.match_info["job_id"])
+    if not caller_of(request).sees(job.owner):
+        raise UnknownJob()
+    return job, progress
+
+
+async def _view(request: web.Request, job: Job, progress: Progress) -> JobView:
+    links = [await service_of(request).link(output) for output in job.outputs]
+    return view(job, progress, links, origin_of(request))
 
 
 def _reply(

@@ -22,11 +22,20 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.InvalidQuery: HTTPStatus.BAD_REQUEST,
     errors.InvalidParameters: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownWorkflow: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     errors.UnknownOutput: HTTPStatus.NOT_FOUND,
     errors.UnhealthyWorkflow: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
+    errors.BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.ForeignOrigin: HTTPStatus.FORBIDDEN,
+    errors.UnknownHost: HTTPStatus.FORBIDDEN,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyJobs: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -61,7 +70,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             request_id=request_id,
         )
     if not response.prepared:
-        response.headers["X-Request-Id"] = request_id
+        response.headers.setdefault("X-Request-Id", request_id)
     return response
 
 
@@ -87,7 +96,7 @@ def _of_ours(
             }
             for violation in error.violations
         ]
-    return _problem(
+    response = _problem(
         request,
         status_of(error),
         code=error.code,
@@ -95,6 +104,9 @@ def _of_ours(
         request_id=request_id,
         **more,
     )
+    if isinstance(error, errors.RateLimited):
+        response.headers["Retry-After"] = str(error.wait_seconds)
+    return response
 
 
 def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> web.StreamResponse:
@@ -134,6 +146,8 @@ def _problem(
         **more,
     }
     response = web.json_response(body, status=status, content_type=MEDIA_TYPE)
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if status in RETRY_AFTER_SECONDS:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS[status])
     return response

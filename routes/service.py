@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from ..jobs.health import Component
-from ..jobs.job import Job, Status
+from ..jobs.job import Job, Output, Status, Submitted
+from ..jobs.links import Link
 from ..jobs.offer import Offer
 from ..jobs.prompt import Progress
+from ..jobs.settings import Settings
+from .auth import Keyring
+from .limits import Limits, Quota, Rate
 
 
 class Service(Protocol):
@@ -20,16 +24,40 @@ class Service(Protocol):
 
     offer: Offer
 
-    async def submit(self, slug: str, parameters: Mapping[str, Any]) -> Job: ...
-    async def keep_upload(self, content: AsyncIterable[bytes]) -> str: ...
+    async def submit(
+        self,
+        slug: str,
+        body: Mapping[str, Any],
+        *,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted: ...
+    async def keep_upload(self, content: AsyncIterator[bytes]) -> str: ...
     async def get(self, job_id: str) -> tuple[Job, Progress]: ...
     async def list(
-        self, *, limit: int, status: Status | None, workflow: str | None, after: int | None
+        self,
+        *,
+        limit: int,
+        status: Status | None = None,
+        workflow: str | None = None,
+        owner: str | None = None,
+        after: int | None = None,
     ) -> list[tuple[int, Job, Progress]]: ...
+    async def count_unfinished(self, owner: str) -> int: ...
+    async def link(self, output: Output) -> Link | None: ...
     async def output_path(self, job_id: str, number: int) -> Path: ...
     def components(self) -> dict[str, Component]: ...
     @property
     def is_ready(self) -> bool: ...
+
+
+class Part(Protocol):
+    """A part of the surface that has a health of its own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def component(self) -> Component: ...
 
 
 @dataclass(frozen=True)
@@ -39,8 +67,44 @@ class Surface:
     version: str
     #: Scheme and host of links to files served here; None means as the caller spelt them.
     public_url: str | None = None
-    #: False where strangers could reach the job routes: they are refused then.
+    #: Whether whoever reaches it may use it while there are no keys; False refuses them.
     is_open: bool = True
+    #: Whether only this machine reaches it.
+    is_local: bool = False
+    #: Whose web pages may call it, besides its own; '*' means all.
+    cors_origins: tuple[str, ...] = ()
+    keyring: Keyring = field(default_factory=Keyring)
+    limits: Limits = field(default_factory=Limits)
+    #: Whether the rest of the application asks for a key as well.
+    is_locked: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        version: str,
+        keys_file: Path,
+        is_local: bool,
+        parts: Sequence[Part] = (),
+    ) -> Surface:
+        """As the settings say, where `is_local` tells who reaches it."""
+        keyring = Keyring(settings.keys, keys_file)
+        return cls(
+            version=version,
+            public_url=settings.public_url,
+            is_open=settings.allow_anonymous or is_local,
+            is_local=is_local,
+            keyring=keyring,
+            limits=Limits(
+                Rate(settings.rate_per_minute),
+                Quota(settings.max_jobs_per_key),
+                settings.body_timeout,
+            ),
+            is_locked=settings.protect == "all",
+            parts=(keyring, *parts),
+        )
 
 
 SERVICE = web.AppKey("unified_api_service", Service)

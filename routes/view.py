@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from ..jobs.job import ErrorDetail, Job, Output, Status, Timings, rfc3339
+from ..jobs.links import Link
 from ..jobs.prompt import Progress
 
 PREFIX = "/api/v1"
@@ -22,6 +24,7 @@ class ProgressView(BaseModel):
 class OutputView(BaseModel):
     name: str
     url: str
+    url_expires_at: str | None
     s3_uri: str | None
     content_type: str
     size: int
@@ -57,9 +60,12 @@ class JobView(BaseModel):
     urls: Urls
 
 
-def view(job: Job, progress: Progress, origin: str) -> JobView:
-    """`origin` is put before the links to files that this machine serves itself."""
-    outputs = [_output(job, number, output, origin) for number, output in enumerate(job.outputs)]
+def view(job: Job, progress: Progress, links: Sequence[Link | None], origin: str) -> JobView:
+    """`links` are those of the outputs; `origin` is put before the path of one without a link."""
+    outputs = [
+        _output(output, link or Link(f"{origin}{_path(job, number)}"))
+        for number, (output, link) in enumerate(zip(job.outputs, links, strict=True))
+    ]
     result_url = outputs[0].url if outputs else None
     return JobView(
         job_id=job.job_id,
@@ -83,9 +89,12 @@ def view(job: Job, progress: Progress, origin: str) -> JobView:
     )
 
 
-def _output(job: Job, number: int, output: Output, origin: str) -> OutputView:
-    local = f"{origin}{PREFIX}/jobs/{job.job_id}/outputs/{number}"
-    return OutputView(**{**output.model_dump(), "url": output.url or local})
+def _output(output: Output, link: Link) -> OutputView:
+    return OutputView(**output.model_dump(), url=link.url, url_expires_at=rfc3339(link.expires_at))
+
+
+def _path(job: Job, number: int) -> str:
+    return f"{PREFIX}/jobs/{job.job_id}/outputs/{number}"
 
 
 def _progress(job: Job, progress: Progress) -> ProgressView:

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ def name_of(file):
     return file.relative_to(ROOT).as_posix()
 
 
+@cache
 def tree_of(file):
     return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
@@ -70,10 +72,10 @@ def words_of(tree):
 
 
 def late_imports(tree):
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     for outer in ast.walk(tree):
         if isinstance(outer, functions):
-            yield from ((outer.name, node.lineno) for node in imports_of(outer))
+            yield from (node.lineno for node in imports_of(outer))
 
 
 def offenders(rule, *, allowed=()):
@@ -144,10 +146,8 @@ def test_boto3_is_imported_in_few_files():
 
 
 def test_imports_stand_at_the_top():
-    late = offenders(lambda _, tree: late_imports(tree))
-
-    assert late.keys() == {"__init__.py"}
-    assert {function for function, _ in late["__init__.py"]} == {"comfy_entrypoint"}
+    # The root file must do nothing when it is imported, so it alone imports while it works.
+    assert offenders(lambda _, tree: late_imports(tree), allowed="__init__.py") == {}
 
 
 def test_nothing_is_printed():

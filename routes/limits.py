@@ -1,0 +1,68 @@
+"""Limits for each key: how many jobs in a minute, how many at a time, how long a body takes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from ..jobs.errors import RateLimited, TooManyJobs
+
+MINUTE = 60.0
+
+
+class Rate:
+    """A bucket of permits for each key, full at first and refilled evenly. 0 a minute is no limit.
+
+    Callers without a key share one bucket.
+    """
+
+    def __init__(self, per_minute: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._buckets: dict[str | None, tuple[float, float]] = {}
+
+    def take(self, name: str | None) -> None:
+        """One permit. Raises RateLimited, with the time until there is one."""
+        if not self._per_minute:
+            return
+        now = self._clock()
+        left, filled = self._buckets.get(name, (float(self._per_minute), now))
+        left = min(self._per_minute, left + (now - filled) * self._per_minute / MINUTE)
+        self._buckets[name] = (left - (left >= 1), now)
+        if left < 1:
+            raise RateLimited(wait_seconds=math.ceil((1 - left) * MINUTE / self._per_minute))
+
+
+class Quota:
+    """How many jobs of one key may be under way. 0 is no limit."""
+
+    def __init__(self, most: int = 0) -> None:
+        self._most = most
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def place(
+        self, name: str | None, count: Callable[[str], Awaitable[int]]
+    ) -> AsyncIterator[None]:
+        """Hold a place while a job is accepted. Raises TooManyJobs."""
+        if not self._most or name is None:
+            yield
+            return
+        # One at a time, so that equally early requests do not all find the last place free.
+        async with self._turn:
+            if await count(name) >= self._most:
+                raise TooManyJobs()
+            yield
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All of them; by default there are none but the time for a body."""
+
+    rate: Rate = field(default_factory=Rate)
+    quota: Quota = field(default_factory=Quota)
+    body_seconds: float = 60.0

@@ -1,0 +1,177 @@
+"""The API as OpenAPI 3.1, made from the catalog: it always fits what this server offers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from ..jobs.job import Status
+from ..workflows import Workflow
+from .door import LONGEST_IDEMPOTENCY_KEY
+from .service import service_of, surface_of
+from .view import PREFIX, JobView
+
+Part = dict[str, Any]
+
+NAME = "ComfyUI Unified API Service"
+JSON, PROBLEM, FORM = "application/json", "application/problem+json", "multipart/form-data"
+TEXT: Part = {"type": "string"}
+ANY_OBJECT: Part = {"type": "object"}
+JOB: Part = {"$ref": "#/components/schemas/JobView"}
+PROBLEM_SCHEMA: Part = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        **dict.fromkeys(("type", "title", "detail", "instance", "code", "request_id"), TEXT),
+        "status": {"type": "integer"},
+        "errors": {"type": "array", "items": ANY_OBJECT},
+    },
+}
+IDEMPOTENCY_KEY: Part = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key and body give the same job again.",
+    "schema": {**TEXT, "minLength": 1, "maxLength": LONGEST_IDEMPOTENCY_KEY},
+}
+
+
+async def document(request: web.Request) -> web.Response:
+    surface = surface_of(request)
+    offered = service_of(request).offer.all()
+    described = describe(
+        [one.workflow for one in offered if one.workflow],
+        version=surface.version,
+        security=[{"key": []}] if surface.keyring.is_required else [],
+    )
+    text = json.dumps(described, ensure_ascii=False)
+    return web.Response(text=text, content_type=JSON, headers={"Cache-Control": "no-store"})
+
+
+def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part]) -> Part:
+    """The document; `security` is what routes ask for that are not public."""
+    job_schema = JobView.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = {**job_schema.pop("$defs"), "JobView": job_schema, "Problem": PROBLEM_SCHEMA}
+    paths = _fixed_paths()
+    for workflow in workflows:
+        paths |= _paths_of(workflow)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": NAME, "version": version},
+        "paths": paths,
+        "security": security,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _fixed_paths() -> dict[str, Part]:
+    health = _public("How each part of the service is", unavailable="ComfyUI or the store is dead")
+    ready = _public("Whether a job accepted now would run", unavailable="It would not")
+    job_id, number = _in_path("job_id"), _in_path("number", {"type": "integer", "minimum": 0})
+    return {
+        PREFIX: {"get": _public("What the service is")},
+        "/health": {"get": health},
+        f"{PREFIX}/health": {"get": health},
+        "/ready": {"get": ready},
+        f"{PREFIX}/openapi.json": {"get": _public("This document")},
+        f"{PREFIX}/workflows": {"get": _get("The catalog")},
+        f"{PREFIX}/workflows/{{slug}}": {"get": _get("A workflow", _in_path("slug"))},
+        f"{PREFIX}/jobs": {"get": _get("Jobs, newest first", *_list_parameters())},
+        f"{PREFIX}/jobs/{{job_id}}": {"get": _get("A job", job_id, schema=JOB)},
+        f"{PREFIX}/jobs/{{job_id}}/outputs/{{number}}": {"get": _file(job_id, number)},
+    }
+
+
+def _paths_of(workflow: Workflow) -> dict[str, Part]:
+    submit = {
+        "summary": workflow.title,
+        "description": workflow.description,
+        "parameters": [IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": request_schema(workflow)},
+                FORM: {"schema": _form_schema(workflow)},
+            },
+        },
+        "responses": {
+            "202": _answer("Accepted: the job is on disk", JOB),
+            "200": _answer("Accepted earlier, by an equal request", JOB),
+            "default": _problem(),
+        },
+    }
+    path = f"{PREFIX}/{workflow.slug}/jobs"
+    one = _get("A job of this workflow", _in_path("job_id"), schema=JOB)
+    return {path: {"post": submit}, f"{path}/{{job_id}}": {"get": one}}
+
+
+def request_schema(workflow: Workflow) -> Part:
+    """The schema of the parameters, in which null stands for what is left out."""
+    required = workflow.schema.get("required", ())
+    properties = {
+        name: schema if name in required else _nullable(schema)
+        for name, schema in workflow.schema["properties"].items()
+    }
+    return {**workflow.schema, "properties": properties}
+
+
+def _form_schema(workflow: Workflow) -> Part:
+    picture = {**TEXT, "description": "A file, or a reference as text."}
+    properties = workflow.schema["properties"]
+    fields = {name: picture if name in workflow.images else p for name, p in properties.items()}
+    return {**workflow.schema, "properties": fields}
+
+
+def _nullable(schema: Mapping[str, Any]) -> Part:
+    choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, "type": [schema["type"], "null"], **choices}
+
+
+def _get(summary: str, *parameters: Part, schema: Part = ANY_OBJECT) -> Part:
+    return {
+        "summary": summary,
+        "parameters": list(parameters),
+        "responses": {"200": _answer(summary, schema), "default": _problem()},
+    }
+
+
+def _public(summary: str, *, unavailable: str | None = None) -> Part:
+    shown: Part = {**_get(summary), "security": []}
+    if unavailable:
+        shown["responses"]["503"] = _answer(unavailable, ANY_OBJECT)
+    return shown
+
+
+def _file(*parameters: Part) -> Part:
+    answer = {"description": "The file", "content": {"*/*": {}}}
+    file = _get("A result that is kept on this machine", *parameters)
+    file["responses"] |= {"200": answer, "206": answer}
+    return file
+
+
+def _list_parameters() -> list[Part]:
+    kinds: dict[str, Part] = {
+        "status": {**TEXT, "enum": [status.value for status in Status]},
+        "workflow": TEXT,
+        "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+        "after": {**TEXT, "pattern": "^[0-9]{1,18}$"},
+    }
+    return [{"name": name, "in": "query", "schema": kind} for name, kind in kinds.items()]
+
+
+def _in_path(name: str, schema: Part = TEXT) -> Part:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _answer(description: str, schema: Part) -> Part:
+    return {"description": description, "content": {JSON: {"schema": schema}}}
+
+
+def _problem() -> Part:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": "Refused", "content": {PROBLEM: {"schema": schema}}}
