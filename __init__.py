@@ -38,21 +38,21 @@ async def comfy_entrypoint() -> Any:
     data = host.user_folder / "unified_api"
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
     s3, results = _storage(settings, data / "results")
-    own_urls = [url for url in (host.url, settings.public_url) if url]
+    listener = Listener(settings) if settings.port else None
+    own_urls = (host.url, settings.public_url, listener.url if listener else None)
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     engine = Engine(
         Workshop(
             host=host,
             offer=Offer(catalog, host.lacks),
             store=Store(data / "jobs.sqlite3"),
-            inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+            inputs=Inputs(host.input_folder, settings, own_urls=filter(None, own_urls), objects=s3),
             results=results,
             disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
             spool=Spool(settings.spool_bytes),
             settings=settings,
         )
     )
-    listener = Listener(settings) if settings.port else None
     surface = Surface.of(
         settings,
         version=__version__,
@@ -68,7 +68,7 @@ async def comfy_entrypoint() -> Any:
         await engine.start()
         if listener:
             await listener.open(engine, surface, comfyui_url=host.url)
-        announce(engine, surface, host.url)
+        announce(engine, surface, url=host.url, bucket=settings.bucket)
 
     host.on_startup(start)
     return comfyui.extension_without_nodes()

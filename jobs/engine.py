@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import NoRoom, StorageDenied, StorageUnavailable, UnknownJob, UnknownOutput
-from .health import Component, State
+from .health import Component, State, unless
 from .job import Job, Output, Status, Submitted
 from .links import Link
 from .prompt import Progress
@@ -120,12 +120,12 @@ class Engine:
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
         return {
-            "comfyui": _unless(self._shop.host.problem, State.UNHEALTHY),
-            "store": _unless(self._reception.closed, State.UNHEALTHY),
-            "disk": _unless(self._shop.disk.problem, State.DEGRADED),
+            "comfyui": unless(self._shop.host.problem, State.UNHEALTHY),
+            "store": unless(self._reception.closed, State.UNHEALTHY),
+            "disk": unless(self._shop.disk.problem, State.DEGRADED),
             "storage": self._storage(),
-            "workflows": self._workflows(),
-            "settings": _unless("; ".join(self.setting_problems), State.DEGRADED),
+            "workflows": self.offer.component,
+            "settings": unless("; ".join(self.setting_problems), State.DEGRADED),
         }
 
     @property
@@ -255,18 +255,9 @@ class Engine:
         trouble = self._shop.results.trouble
         if isinstance(trouble, StorageDenied):
             return Component(State.UNHEALTHY, str(trouble))
-        return _unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
-
-    def _workflows(self) -> Component:
-        unhealthy = [offered.slug for offered in self.offer.all() if not offered.is_healthy]
-        reason = f"cannot run here: {', '.join(unhealthy)}; GET /api/v1/workflows says why"
-        return _unless(reason if unhealthy else None, State.DEGRADED)
+        return unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
 
 
 def _reason(error: Exception) -> str:
     """Without the path that an OSError carries."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _unless(problem: str | None, state: State) -> Component:
-    return Component(state, problem) if problem else Component()

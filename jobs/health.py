@@ -20,6 +20,11 @@ class Component:
     reason: str | None = None
 
 
+def unless(problem: str | None, state: State) -> Component:
+    """A healthy part, unless there is a problem: then it is in that state."""
+    return Component(state, problem) if problem else Component()
+
+
 def worst(components: dict[str, Component]) -> State:
     """The state of the whole: that of its worst part."""
     order = list(State)

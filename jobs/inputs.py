@@ -7,10 +7,10 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 from yarl import URL
@@ -92,19 +92,6 @@ class Inputs:
         """Store an uploaded picture; the reference to put in its place. Raises InputInvalid."""
         chunks = limited(content, self._settings.max_image_bytes)
         return f"upload:{await self._store(lambda part: _write(part, chunks))}"
-
-    async def keep_embedded(
-        self, parameters: Mapping[str, Any], images: Collection[str]
-    ) -> dict[str, str]:
-        """The references to put in place of `data:` URIs, by parameter. Raises InputInvalid."""
-        kept = {}
-        for name in images:
-            reference = parameters.get(name)
-            if isinstance(reference, str) and reference[:5].lower() == "data:":
-                source = source_of(reference, buckets=())
-                assert isinstance(source, Embedded)
-                kept[name] = await self.keep(_chunks(source.content))
-        return kept
 
     async def sweep(self, is_needed: Callable[[str], Awaitable[bool]]) -> None:
         """Delete files that no waiting job needs: old ones, and the oldest while all are too many.

@@ -126,7 +126,12 @@ class Job(Value):
     @property
     def next_prompt_id(self) -> str:
         """The id in ComfyUI of the execution that would start now."""
-        return str(uuid5(NAMESPACE_OID, f"{self.job_id}/{self.attempt + 1}"))
+        return self._prompt_id(self.attempt + 1)
+
+    @property
+    def prompt_id(self) -> str | None:
+        """The id in ComfyUI of the execution that started last."""
+        return self._prompt_id(self.attempt) if self.attempt else None
 
     def fetching(self, *, now: float) -> Job:
         return self._with(
@@ -181,6 +186,9 @@ class Job(Value):
     def put_back(self, *, due: float) -> Job:
         """To be run again from the start. Still `processing`: a status never goes back."""
         return self._with(stage=Stage.QUEUED, rendered=(), due=due)
+
+    def _prompt_id(self, attempt: int) -> str:
+        return str(uuid5(NAMESPACE_OID, f"{self.job_id}/{attempt}"))
 
     def _timed(self, **spent: int) -> Timings:
         return self.timings.model_copy(update=spent)

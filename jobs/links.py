@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from .job import Output
+from .settings import Settings
 
 #: The longest that S3 signs a URL for.
 WEEK_SECONDS = 7 * 24 * 3600
@@ -59,6 +60,13 @@ class PresignedLinks:
         if output.s3_uri is None:
             return None
         return Link(*await self._bucket.presign(key_of(output.s3_uri), seconds=self._seconds))
+
+
+def links_for(settings: Settings, bucket: Presigner | None) -> Links | None:
+    """The way to link outputs that the settings ask for; None without a bucket or a CDN."""
+    if settings.cdn_domain and settings.url_mode != "presigned":
+        return CdnLinks(settings.cdn_domain)
+    return PresignedLinks(bucket, seconds=settings.presign_seconds) if bucket else None
 
 
 def key_of(s3_uri: str) -> str:

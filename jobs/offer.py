@@ -9,6 +9,7 @@ from typing import Any
 
 from ..workflows import Catalog, Workflow
 from .errors import UnhealthyWorkflow, UnknownWorkflow, WorkflowInvalid
+from .health import Component, State, unless
 from .prompt import Lack
 
 REFRESH_SECONDS = 2.0
@@ -76,6 +77,13 @@ class Offer:
     def problems(self) -> tuple[str, ...]:
         """Model overrides that fit no workflow."""
         return self._catalog.problems
+
+    @property
+    def component(self) -> Component:
+        """How the workflows are, all of them."""
+        unhealthy = [offered.slug for offered in self.all() if not offered.is_healthy]
+        reason = f"cannot run here: {', '.join(unhealthy)}; GET /api/v1/workflows says why"
+        return unless(reason if unhealthy else None, State.DEGRADED)
 
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed < REFRESH_SECONDS:

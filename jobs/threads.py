@@ -4,6 +4,7 @@ event loop                     beside the loop                 prompt worker (Co
 routes, engine, seam
      │ ── off_loop(work) ───────> pool: files, pictures, S3
      │ ── Lane.run(work) ───────> one thread each: SQLite reads, SQLite writes
+     │                            some threads each: SQS, DynamoDB
      │ <─────────────────────── (await brings the answer back)
      │ ── put into ComfyUI's own queue ─────────────────────────> runs the prompt
      │ <──────────────────────────────── post(loop, function) ─── tells that it ended
@@ -41,16 +42,16 @@ def is_thread_alive(name_part: str) -> bool:
 
 
 class Lane:
-    """One thread of its own: work given to it runs strictly in order."""
+    """Threads of its own, one unless told: work given to that one runs strictly in order."""
 
-    def __init__(self, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+    def __init__(self, name: str, *, threads: int = 1) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work in this lane."""
         call = partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Let queued work finish, then end the thread."""
-        await off_loop(self._thread.shutdown)
+        """Let queued work finish, then end the threads."""
+        await off_loop(self._threads.shutdown)

@@ -15,7 +15,7 @@ from .view import PREFIX
 
 NAME = "ComfyUI Unified API Service"
 #: Only these can make the process useless; the others limit what it can do.
-VITAL = ("comfyui", "store")
+VITAL = ("comfyui", "store", "dynamodb", "sqs")
 
 
 async def info(request: web.Request) -> web.Response:
@@ -69,7 +69,8 @@ async def workflow(request: web.Request) -> web.Response:
 
 def _overall(components: dict[str, Component]) -> State:
     """Without a vital part nothing works; without another, something."""
-    if any(components[name].state is State.UNHEALTHY for name in VITAL):
+    vital = [part for name, part in components.items() if name in VITAL]
+    if any(part.state is State.UNHEALTHY for part in vital):
         return State.UNHEALTHY
     is_whole = all(part.state is State.HEALTHY for part in components.values())
     return State.HEALTHY if is_whole else State.DEGRADED

@@ -16,18 +16,19 @@ UNLOCKED = (
 log = logging.getLogger(__name__)
 
 
-def announce(service: Service, surface: Surface, url: str) -> None:
+def announce(service: Service, surface: Surface, *, url: str, bucket: str | None) -> None:
     """`url` is where the web server of this process answers, without a path."""
     offered = service.offer.all()
     healthy = sum(one.is_healthy for one in offered)
     log.info(
-        "Unified API %s: %s%s | workflows: %d healthy, %d unhealthy | storage: local folder"
+        "Unified API %s: %s%s | workflows: %d healthy, %d unhealthy | storage: %s"
         " | auth: %s | queue: off",
         surface.version,
         url,
         PREFIX,
         healthy,
         len(offered) - healthy,
+        f"s3://{bucket}" if bucket else "local folder",
         _auth(surface),
     )
     if surface.keyring.is_required and not (surface.is_local or surface.is_locked):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from ..jobs import strict_json
 from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
+from ..jobs.job import Delivery
+from ..jobs.request import COMMON
 from ..workflows import Workflow
 
+#: Of a JSON body, without and with the pictures in it.
 MAX_JSON_BYTES = 256 * 1024
+MAX_BODY_BYTES = 64 * 2**20
+DATA_URI = re.compile(rb'"data:[^"\\]*"')
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 64
 CHUNK_BYTES = 1 << 16
@@ -32,8 +38,14 @@ async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) 
     if request.content_type == "multipart/form-data":
         return await _read_form(request, workflow, keep)
     if request.content_type == "application/json":
-        return parse_object(await _read_limited(request, MAX_JSON_BYTES))
+        return parse_object(await _read_json(request))
     raise UnsupportedBody()
+
+
+def common_fields() -> dict[str, dict[str, Any]]:
+    """The schemas of what every workflow takes beside its own parameters."""
+    fields = Delivery.model_json_schema()["properties"]
+    return {name: fields[field] for name, field in COMMON.items()}
 
 
 async def in_time(reading: Awaitable[T], seconds: float) -> T:
@@ -49,12 +61,22 @@ async def in_time(reading: Awaitable[T], seconds: float) -> T:
 def parse_object(body: bytes) -> dict[str, Any]:
     """Strict JSON: one object, no NaN, no key twice. Raises MalformedBody."""
     try:
-        value = json.loads(body, parse_constant=_refuse, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise MalformedBody(f"The request body is not valid JSON: {_reason(error)}.") from error
+        value = strict_json.parse(body)
+    except ValueError as error:
+        raise MalformedBody(f"The request body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise MalformedBody()
     return value
+
+
+async def _read_json(request: web.Request) -> bytes:
+    body = await _read_limited(request, MAX_BODY_BYTES)
+    # Before it is parsed: a large document of another kind would stop the loop for seconds.
+    if len(body) > MAX_JSON_BYTES and len(DATA_URI.sub(b"", body)) > MAX_JSON_BYTES:
+        raise BodyTooLarge(
+            f"Beside pictures, a request may have {MAX_JSON_BYTES} bytes; upload them instead."
+        )
+    return body
 
 
 async def _read_limited(request: web.Request, limit: int) -> bytes:
@@ -92,8 +114,8 @@ async def _read_part(part: BodyPartReader, workflow: Workflow, keep: Keep) -> An
         text += chunk
         if len(text) > MAX_FIELD_BYTES:
             raise BodyTooLarge(f"A form field may have {MAX_FIELD_BYTES} bytes.")
-    name = _parameter(str(part.name), workflow)
-    return _typed(text.decode(), workflow.schema["properties"].get(name, {}))
+    known = {**common_fields(), **workflow.schema["properties"]}
+    return _typed(text.decode(), known.get(_parameter(str(part.name), workflow), {}))
 
 
 async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
@@ -111,21 +133,6 @@ def _typed(text: str, schema: Mapping[str, Any]) -> Any:
     if schema.get("type") in (None, "string"):
         return text
     try:
-        return json.loads(text, parse_constant=_refuse) if text else None
-    except (ValueError, RecursionError):
+        return strict_json.parse(text) if text else None
+    except ValueError:
         return text
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key stands in it twice")
-    return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

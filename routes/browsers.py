@@ -24,7 +24,7 @@ def is_foreign(request: web.Request, surface: Surface) -> bool:
 
 def is_allowed(origin: str, surface: Surface) -> bool:
     """Whether the pages of an origin may use this surface from everywhere."""
-    return ANY_ORIGIN in surface.cors_origins or origin.lower() in surface.cors_origins
+    return ANY_ORIGIN in surface.cors_origins or origin in surface.cors_origins
 
 
 def is_own_name(request: web.Request, surface: Surface) -> bool:

@@ -61,6 +61,8 @@ async def read_all(request: web.Request) -> web.Response:
 async def output(request: web.Request) -> web.StreamResponse:
     job_id, number = request.match_info["job_id"], int(request.match_info["number"])
     job, _ = await _get(request)
+    if number < len(job.outputs) and (link := await service_of(request).link(job.outputs[number])):
+        return web.Response(status=302, headers={"Location": link.url, "Cache-Control": "no-store"})
     path = await service_of(request).output_path(job_id, number)
     return web.FileResponse(
         path,

@@ -30,7 +30,8 @@ def lock(app: web.Application, surface: Surface) -> None:
     @web.middleware
     async def locked(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = None if is_ours(request) else _refusal(request, surface)
-        return refusal or await handler(request)
+        # Not `refusal or …`: on older aiohttp a response counts as false.
+        return await handler(request) if refusal is None else refusal
 
     app.middlewares.insert(0, locked)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ..jobs.job import Status
 from ..workflows import Workflow
+from .body import common_fields
 from .door import LONGEST_IDEMPOTENCY_KEY
 from .service import service_of, surface_of
 from .view import PREFIX, JobView
@@ -111,20 +112,21 @@ def _paths_of(workflow: Workflow) -> dict[str, Part]:
 
 
 def request_schema(workflow: Workflow) -> Part:
-    """The schema of the parameters, in which null stands for what is left out."""
+    """The schema of a request body, in which null stands for what is left out."""
     required = workflow.schema.get("required", ())
     properties = {
         name: schema if name in required else _nullable(schema)
         for name, schema in workflow.schema["properties"].items()
     }
-    return {**workflow.schema, "properties": properties}
+    common = {name: {"anyOf": [kind, {"type": "null"}]} for name, kind in common_fields().items()}
+    return {**workflow.schema, "properties": {**common, **properties}}
 
 
 def _form_schema(workflow: Workflow) -> Part:
     picture = {**TEXT, "description": "A file, or a reference as text."}
     properties = workflow.schema["properties"]
     fields = {name: picture if name in workflow.images else p for name, p in properties.items()}
-    return {**workflow.schema, "properties": fields}
+    return {**workflow.schema, "properties": {**common_fields(), **fields}}
 
 
 def _nullable(schema: Mapping[str, Any]) -> Part:

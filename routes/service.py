@@ -85,7 +85,7 @@ class Surface:
         settings: Settings,
         *,
         version: str,
-        keys_file: Path,
+        keys_file: Path | None,
         is_local: bool,
         parts: Sequence[Part] = (),
     ) -> Surface:

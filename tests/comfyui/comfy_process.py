@@ -54,7 +54,7 @@ class ComfyProcess:
         self.environment = environment
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = base / "comfyui.log"
+        self.log = base / f"comfyui-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
         _furnish(base, self.nodes)
 

@@ -8,6 +8,7 @@ It can be interrupted and goes on where it was. The table is written to KILLS.md
 from __future__ import annotations
 
 import json
+import os
 import platform
 import random
 import sys
@@ -76,20 +77,19 @@ class Tally:
             f"| {point} | {' | '.join(str(counts[name]) for name in COLUMNS)} |"
             for point, counts in self._counts.items()
         ]
-        return "\n".join(
-            (
-                "# kill -9 of a real ComfyUI",
-                "",
-                f"{date.today()}, ComfyUI {VERSION} on CPU, {platform.platform()}. `lost`: accepted"
-                " and not completed after the restart. `doubled`: published twice. Written by"
-                " `./install.sh kills`.",
-                "",
-                f"| killed | {' | '.join(COLUMNS)} |",
-                f"|---|{'---|' * len(COLUMNS)}",
-                *rows,
-                "",
-            )
+        machine = f"ComfyUI {VERSION} on {os.cpu_count()} CPU cores, {platform.system()}"
+        lines = (
+            "# kill -9 of a real ComfyUI",
+            "",
+            f"{date.today()}, {machine}. `lost`: accepted and not completed after the restart.",
+            "`doubled`: published twice. Written by `./install.sh kills`.",
+            "",
+            f"| killed | {' | '.join(COLUMNS)} |",
+            f"|---|{'---|' * len(COLUMNS)}",
+            *rows,
+            "",
         )
+        return "\n".join(lines)
 
 
 def kill_once(comfy: ComfyProcess, point: str, number: int) -> dict[str, int]:

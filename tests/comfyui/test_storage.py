@@ -91,7 +91,8 @@ def test_a_private_picture_comes_out_under_the_cdn(
     assert isinstance(picture, PngImageFile)
     assert picture.size == (20, 10)
     assert picture.text == {}
-    assert comfy.get(f"/api/v1/jobs/{job['job_id']}/outputs/0").status_code == 404
+    path = f"/api/v1/jobs/{job['job_id']}/outputs/0"
+    assert comfy.get(path, allow_redirects=False).headers["Location"] == job["result_url"]
 
 
 def test_another_bucket_is_refused(comfy: ComfyProcess, moto: Emulator) -> None:

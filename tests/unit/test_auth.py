@@ -266,6 +266,25 @@ async def test_a_file_that_cannot_be_read_lets_nobody_in_and_is_told(door, tmp_p
     assert await status_for(client, "ann") == 200
 
 
+async def test_a_file_that_breaks_shuts_out_those_it_let_in(door, tmp_path):
+    file = tmp_path / "keys.json"
+    filed(file, key("ann"))
+    client = await door(keyring=Keyring(file=file))
+    assert await status_for(client, "ann") == 200
+
+    file.write_bytes(b"{")
+
+    assert await status_for(client, "ann") == 401
+
+
+async def test_a_file_that_cannot_be_looked_at_lets_nobody_in(door, tmp_path):
+    file = tmp_path / "keys.json"
+    file.symlink_to(file)
+    client = await door(keyring=Keyring(file=file))
+
+    assert await status_for(client, "ann") == 401
+
+
 async def test_a_folder_in_place_of_the_file_lets_nobody_in(door, tmp_path):
     (tmp_path / "keys.json").mkdir()
     client = await door(keyring=Keyring(file=tmp_path / "keys.json"))
@@ -337,14 +356,11 @@ async def test_a_job_exists_for_its_owner_and_for_admins_alone(door, bench):
     await bench.until(is_done)
     paths = [f"{JOBS}/{job_id}", f"{DRAW}/{job_id}", f"{JOBS}/{job_id}/outputs/0"]
 
-    seen = {
-        name: [(await client.get(path, headers=bearer(name))).status for path in paths]
-        for name in ("ann", "bob", "root")
-    }
-    lists = {
-        name: [job["job_id"] for job in (await _listed(client, name))]
-        for name in ("ann", "bob", "root")
-    }
+    seen, lists = {}, {}
+    for name in ("ann", "bob", "root"):
+        replies = [await client.get(path, headers=bearer(name)) for path in paths]
+        seen[name] = [reply.status for reply in replies]
+        lists[name] = [job["job_id"] for job in await _listed(client, name)]
 
     assert seen == {"ann": [200] * 3, "bob": [404] * 3, "root": [200] * 3}
     assert lists == {"ann": [job_id], "bob": [], "root": [job_id]}
@@ -371,6 +387,7 @@ async def test_jobs_from_before_the_keys_are_for_admins(door, tmp_path):
 
     assert [job["job_id"] for job in await _listed(client, "root")] == [job_id]
     assert await _listed(client, "ann") == []
+    assert (await client.get(f"{JOBS}/{job_id}", headers=bearer("ann"))).status == 404
 
 
 async def _listed(client, name):
@@ -460,6 +477,17 @@ async def test_a_flood_is_stopped_by_key_and_told_when_to_come_back(door):
     now[0] += 10
     await submitted(client, "ann")
     assert (await client.post(DRAW, json={}, headers=bearer("ann"))).status == 429
+
+
+async def test_a_long_rest_earns_no_more_than_a_minute_of_jobs(door):
+    now = [1000.0]
+    client = await door(limits=Limits(rate=Rate(2, clock=lambda: now[0])))
+    await submitted(client)
+
+    now[0] += 86_400
+    flood = [await client.post(DRAW, json={}, headers=bearer()) for _ in range(3)]
+
+    assert [reply.status for reply in flood] == [202, 202, 429]
 
 
 async def test_a_refused_request_costs_no_picture_and_no_body(door):
@@ -689,6 +717,6 @@ async def test_the_line_names_job_workflow_key_and_request(door, caplog):
 async def test_the_start_tells_how_the_door_is(engine, caplog, surface, word):
     caplog.set_level("INFO")
 
-    announce(engine, Surface("1", **surface), "http://127.0.0.1:8188")
+    announce(engine, Surface("1", **surface), url="http://127.0.0.1:8188", bucket=None)
 
     assert word in caplog.text

@@ -164,7 +164,7 @@ def test_a_damaged_file_is_left_as_it_is(
     done = clone.key(*verb, "--user-folder", str(user_folder))
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert "damaged" in done.stderr
+    assert "is damaged: mend it" in done.stderr
     assert keys_in(user_folder).read_text() == content
 
 
@@ -192,6 +192,16 @@ def test_comfyui_path_names_the_comfyui(clone: Clone, tmp_path: Path) -> None:
     clone.key("add", "a", COMFYUI_PATH=str(comfyui))
 
     assert keys_in(comfyui / "user").exists()
+
+
+def test_comfyui_path_goes_before_the_comfyui_around(tmp_path: Path) -> None:
+    around, named = make_comfyui(tmp_path / "around"), make_comfyui(tmp_path / "named")
+    clone = Clone(around / "custom_nodes" / "plugin")
+
+    clone.key("add", "a", COMFYUI_PATH=str(named))
+
+    assert keys_in(named / "user").exists()
+    assert not keys_in(around / "user").exists()
 
 
 def test_a_clone_that_stands_alone_makes_keys_for_serve(clone: Clone) -> None:

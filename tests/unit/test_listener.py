@@ -106,6 +106,15 @@ async def test_jobs_with_large_uploads_are_taken(listen, ask, picture):
     assert reply.status == 202
 
 
+@pytest.mark.parametrize(("quality", "status"), [("7", 202), ("0", 422), ("many", 422)])
+async def test_what_all_workflows_take_may_come_in_a_form(listen, ask, quality, status):
+    form = FormData({"output_format": "webp", "quality": quality}, default_to_multipart=True)
+
+    reply = await ask("POST", (await listen()).url + DRAW, data=form)
+
+    assert reply.status == status
+
+
 async def test_a_file_for_a_parameter_that_is_no_picture_is_refused(listen, ask):
     form = FormData()
     form.add_field("text", b"\0" * 1000, filename="a.png")
@@ -305,7 +314,7 @@ def basic(secret, user="anybody"):
         (basic(READER), 403),
         (basic(SECRET), 200),
         (basic(SECRET, user=""), 200),
-        (basic(SECRET + ":"), 401),
+        (basic(f"x:{SECRET}"), 401),
         ({"Authorization": f"Basic {SECRET}"}, 401),
         ({"Authorization": "Basic !!!"}, 401),
         ({"Authorization": "Basic ä"}, 401),
@@ -374,6 +383,27 @@ async def test_a_password_that_the_browser_remembers_serves_no_other_page(comfyu
         await client.ws_connect("/ws", headers={**basic(SECRET), **headers})
 
     assert (remembered.status, refused.value.status) == (403, 403)
+
+
+async def test_a_bearer_key_is_no_password_that_a_browser_remembers(comfyui):
+    client = await comfyui()
+
+    reply = await client.post("/prompt", headers={**bearer(SECRET), "Origin": "https://a.example"})
+
+    assert reply.status == 200
+
+
+async def test_the_lock_comes_before_whatever_else_may_answer(aiohttp_client, engine):
+    @web.middleware
+    async def hasty(_request, _handler):
+        return web.Response(text="the editor")
+
+    app = web.Application(middlewares=[hasty])
+    made = Surface("1", keyring=KEYRING)
+    mount(app, engine, made)
+    lock(app, made)
+
+    assert (await (await aiohttp_client(app)).get("/")).status == 401
 
 
 async def test_the_editor_may_use_it(comfyui):

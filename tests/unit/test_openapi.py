@@ -66,6 +66,8 @@ def test_null_stands_for_every_optional_parameter_and_no_other(library):
 
     assert schema.is_valid(url)
     assert schema.is_valid({**url, "width": None, "crop": None})
+    assert schema.is_valid({**url, "output_format": "webp", "quality": None})
+    assert not schema.is_valid({**url, "quality": 0})
     assert not schema.is_valid({"image_url": None})
     assert not schema.is_valid({**url, "colour": "red"})
 

@@ -1,6 +1,7 @@
 """The HTTP surface over a real engine: what callers send, and what they get."""
 
 import asyncio
+import base64
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import FormData, web
 from multidict import CIMultiDictProxy
+from PIL import Image
 from unified_api.jobs.prompt import Lack
 from unified_api.routes import mount
 from unified_api.routes.service import Surface
@@ -448,6 +450,24 @@ async def test_a_picture_is_uploaded_in_a_form(ask, ended, picture, field):
 
     assert accepted.status == 202
     assert (await ended(ask, accepted))["status"] == "completed"
+
+
+async def test_a_picture_may_stand_in_the_request_and_does_not_count_as_json(ask, ended):
+    buffer = io.BytesIO()
+    Image.effect_noise((600, 600), 90).save(buffer, "PNG")
+    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    assert len(uri) > 300_000
+
+    job = await ended(ask, await ask("POST", EDIT, json={"image_url": uri}))
+
+    assert job["status"] == "completed"
+    assert job["parameters"]["image_url"].startswith("upload:")
+
+
+async def test_what_stands_beside_a_picture_counts(ask):
+    reply = await ask("POST", EDIT, json={"image_url": "data:,", "x": "y" * 300_000})
+
+    assert (reply.status, reply.code) == (413, "body_too_large")
 
 
 async def test_a_form_may_also_give_a_url(ask, gallery, picture, ended):
