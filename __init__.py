@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .jobs.inputs import Objects
-    from .jobs.links import Links
     from .jobs.settings import Settings
     from .jobs.workshop import Results
 
@@ -84,16 +83,14 @@ def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Re
     if not settings.read_buckets:
         return None, LocalResults(local_folder)
     from .jobs.bucket import Bucket
-    from .jobs.links import CdnLinks, PresignedLinks
+    from .jobs.links import links_for
     from .jobs.s3 import S3
     from .jobs.s3_results import S3Results
 
     s3 = S3(settings.region)
-    if settings.bucket is None:
+    if settings.bucket is None or settings.url_mode == "local":
         return s3, LocalResults(local_folder)
     bucket = Bucket(s3, settings.bucket, kms_key_id=settings.kms_key_id)
-    if settings.cdn_domain and settings.url_mode != "presigned":
-        links: Links = CdnLinks(settings.cdn_domain)
-    else:
-        links = PresignedLinks(bucket, seconds=settings.presign_seconds)
+    links = links_for(settings, bucket)
+    assert links is not None, "there is a bucket to sign for"
     return s3, S3Results(bucket, prefix=settings.prefix, links=links)

@@ -108,7 +108,7 @@ class Bucket:
 
     async def presign(self, key: str, *, seconds: float) -> tuple[str, float]:
         """A URL that anybody may read the object by, and when it ends (seconds since the epoch)."""
-        return await self._s3.call(partial(self._presign, key, seconds), patience=0)
+        return await self._s3.sign(partial(self._presign, key, seconds))
 
     async def delete(self, keys: Iterable[str], *, patience: float = PATIENCE_SECONDS) -> None:
         """Remove objects; what is not there is no matter."""

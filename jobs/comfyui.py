@@ -29,7 +29,7 @@ from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension
 from server import PromptServer
 
-from .errors import Interrupted, PromptVanished, TimedOut, WorkflowInvalid
+from .errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
 from .prompt import Ending, Lack, Produced, Prompt, failure_of
 from .threads import is_thread_alive, post
 
@@ -178,15 +178,18 @@ class ComfyUI:
 
         def task_done(item_id: int, history_result: Any, *rest: Any, **named: Any) -> None:
             # In ComfyUI's worker thread: whatever is raised here would end it for good.
-            running = self._queue.currently_running.get(item_id)
-            original(item_id, history_result, *rest, **named)
+            told = None
             try:
+                running = self._queue.currently_running[item_id]
                 if waiting := self._waiting.get(running[1]):
                     status = named.get("status", rest[0] if rest else None)
                     outputs = history_result.get("outputs", {})
-                    post(loop, waiting.resolve, _ending(waiting.prompt, outputs, status))
+                    told = waiting.resolve, _ending(waiting.prompt, outputs, status)
             except Exception:
                 log.exception("the end of a prompt could not be told; the sweep will find it")
+            original(item_id, history_result, *rest, **named)
+            if told:
+                post(loop, *told)
 
         self._queue.task_done = task_done
 
@@ -382,7 +385,11 @@ def _found(prompt: Prompt, record: dict[str, Any] | None) -> Ending:
 def _ending(prompt: Prompt, outputs: dict[str, Any], status: Any) -> Ending:
     status_str = status.status_str if status else "success"
     failure = failure_of(status_str, status.messages if status else [])
-    return Ending(() if failure else _produced(prompt, outputs), failure)
+    try:
+        return Ending(() if failure else _produced(prompt, outputs), failure)
+    except OSError:
+        log.exception("the files of a prompt could not be kept")
+        return Ending(failure=DiskFull())
 
 
 def _produced(prompt: Prompt, outputs: dict[str, Any]) -> tuple[Produced, ...]:

@@ -29,7 +29,10 @@ class Disk:
 
     def _look(self) -> str | None:
         for name, folder in self._folders.items():
-            free = shutil.disk_usage(_existing(folder)).free
+            try:
+                free = shutil.disk_usage(_existing(folder)).free
+            except OSError as error:
+                return f"The {name} folder cannot be looked at: {error.strerror}."
             if free < self._min_free_bytes:
                 return (
                     f"The disk of the {name} folder has {free >> 20} MiB free and needs"

@@ -148,13 +148,13 @@ class Engine:
             await self._shop.store.open(reset=self._shop.settings.reset_store)
             self._reception.waiting = await self._shop.store.count_waiting()
             unfinished = await self._shop.store.unfinished()
-        except (OSError, sqlite3.Error, StoreUnusable) as error:
+            self._shop.host.start()
+            await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
+        except Exception as error:
             log.exception("no jobs are accepted")
             self._reception.closed = f"No jobs are accepted: {_reason(error)}."
             return
         self._reception.closed = None
-        self._shop.host.start()
-        await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
         for job in unfinished:
             self._begin(job)
         self._spawn(self._dispatch())
@@ -259,5 +259,9 @@ class Engine:
 
 
 def _reason(error: Exception) -> str:
-    """Without the path that an OSError carries."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """What may be shown: an OSError carries a path, and what is not foreseen anything."""
+    if isinstance(error, OSError):
+        return error.strerror or "the disk refuses"
+    if isinstance(error, sqlite3.Error | StoreUnusable):
+        return str(error)
+    return "a fault of this service; the log has the reason"

@@ -75,7 +75,10 @@ class LocalResults:
         for number, file in enumerate(job.rendered):
             _link(file.path, part / _file_name(outputs, number))
         (part / MANIFEST).write_bytes(_outputs.dump_json(outputs))
-        part.rename(self._folder / job.job_id)
+        target = self._folder / job.job_id
+        # Without its list it is nothing: half deleted, or somebody else's.
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
         return outputs
 
     def _read(self, job_id: str) -> tuple[Output, ...] | None:

@@ -32,7 +32,12 @@ class Reception:
         request = JobRequest.received(slug, body, owner, idempotency_key)
         if request.may_be_replay and (earlier := await self._stored(request.job_id)):
             return request.replay(earlier)
-        job = await request.job(self._open_for(slug), self._shop.inputs.keep)
+        workflow = self._open_for(slug)
+        try:
+            job = await request.job(workflow, self._shop.inputs.keep)
+        except OSError as error:
+            log.exception("a picture could not be stored")
+            raise NoRoom() from error
         if await self._insert(job):
             return Submitted(job, is_replay=False)
         # Somebody with the same key was faster.

@@ -16,7 +16,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..workflows import Workflow, render
-from .errors import CrashLoop, InternalError, JobFailed, PublishFailed, StorageUnreachable
+from .errors import (
+    CrashLoop,
+    InternalError,
+    JobFailed,
+    ObjectUnknown,
+    PublishFailed,
+    StorageDenied,
+    StorageUnreachable,
+)
 from .job import Job, Output, Stage
 from .outputs import chosen, finished_files, intact
 from .prompt import Ending, Progress, ProgressMeter, Prompt
@@ -28,6 +36,8 @@ log = logging.getLogger(__name__)
 #: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
 FOLDER = "unified_api"
 RETRY_SECONDS = 2.0
+#: What may pass, by itself or by an operator's hand: no finished work is thrown away for it.
+AWAY = (PublishFailed, StorageUnreachable, StorageDenied, ObjectUnknown)
 
 
 class Run:
@@ -66,7 +76,7 @@ class Run:
         """What an earlier attempt published, if that can be told now."""
         try:
             return await self._shop.results.find(self.job)
-        except StorageUnreachable as failure:
+        except AWAY as failure:
             log.warning("job %s: %s", self.job.job_id, failure)
             return None
 
@@ -137,10 +147,10 @@ class Run:
         await self._keep(self.job.completed(outputs, now=time.time(), publish_ms=publish_ms))
 
     async def _try_to_publish(self) -> tuple[Output, ...] | None:
-        """None after a failure that may pass: the GPU's work is not thrown away for it."""
+        """None after a failure that may pass."""
         try:
             return await self._shop.results.publish(self.job)
-        except (PublishFailed, StorageUnreachable) as failure:
+        except AWAY as failure:
             log.warning("job %s cannot be published yet: %s", self.job.job_id, failure)
             await asyncio.sleep(RETRY_SECONDS)
             return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from .errors import InputFetchFailed, StorageDenied, StorageUnreachable
 from .s3_faults import Fault, failure_of, fault_of
@@ -90,6 +90,13 @@ class S3:
                     self._client = None
                 raise
 
+    async def sign(self, work: Callable[[Any], T]) -> T:
+        """Let `work` use the client for what asks nothing of S3. Raises StorageUnreachable."""
+        try:
+            return await off_loop(work, await self._ready_client())
+        except (ClientError, BotoCoreError) as error:
+            raise StorageUnreachable() from error
+
     async def download(self, bucket: str, key: str) -> AsyncIterator[bytes]:
         """The content of an object, complete or not ended. Resumes where an answer broke off.
 
@@ -144,7 +151,10 @@ def _make_client(region: str, connect_seconds: float, read_seconds: float) -> An
         s3={"addressing_style": "virtual"},
     )
     session = Session(region_name=region)
-    client = session.client("s3", config=config)
+    try:
+        client = session.client("s3", config=config)
+    except ValueError as error:
+        raise ParamValidationError(report=f"the endpoint of S3: {error}") from error
     if ".amazonaws." in client.meta.endpoint_url:
         return client
     # Many servers that speak S3 know neither the newer checksums nor buckets as host names.

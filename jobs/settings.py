@@ -49,13 +49,10 @@ class Settings(BaseModel):
     kms_key_id: str | None = Field(None, alias="UNIFIED_API_S3_KMS_KEY_ID")
     extra_read_buckets: tuple[str, ...] = Field((), alias="UNIFIED_API_S3_READ_BUCKETS")
     cdn_domain: str | None = Field(None, alias="CLOUDFRONT_DOMAIN")
-    url_mode: Literal["cdn", "presigned"] | None = Field(None, alias="UNIFIED_API_URL_MODE")
-    presign_seconds: float = Field(7 * 86400, alias="UNIFIED_API_PRESIGN_SECONDS", gt=0, le=604800)
-    queue_url: str | None = Field(None, alias="SQS_QUEUE_URL", pattern=r"^https?://[^/\s]+/\S+$")
-    task_table: str = Field(
-        "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
+    url_mode: Literal["cdn", "presigned", "local"] | None = Field(
+        None, alias="UNIFIED_API_URL_MODE"
     )
-    retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
+    presign_seconds: float = Field(7 * 86400, alias="UNIFIED_API_PRESIGN_SECONDS", gt=0, le=604800)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
     allow_hosts: tuple[Place, ...] = Field((), alias="UNIFIED_API_ALLOW_HOSTS")

@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
+MOST_LEVELS = 16
+TOO_DEEP = f"it is nested too deeply, beyond {MOST_LEVELS} levels"
+
 
 def parse(text: str | bytes) -> Any:
     """Raises ValueError, whose message says why and can be shown."""
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if _is_deeper(value, MOST_LEVELS):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from ..jobs import strict_json
 from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
 from ..jobs.job import Delivery
 from ..jobs.request import COMMON
+from ..jobs.threads import off_loop
 from ..workflows import Workflow
 
 #: Of a JSON body, without and with the pictures in it.
 MAX_JSON_BYTES = 256 * 1024
-MAX_BODY_BYTES = 64 * 2**20
+MAX_BODY_BYTES = 16 * 2**20
 DATA_URI = re.compile(rb'"data:[^"\\]*"')
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 64
@@ -72,11 +73,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
 async def _read_json(request: web.Request) -> bytes:
     body = await _read_limited(request, MAX_BODY_BYTES)
     # Before it is parsed: a large document of another kind would stop the loop for seconds.
-    if len(body) > MAX_JSON_BYTES and len(DATA_URI.sub(b"", body)) > MAX_JSON_BYTES:
+    if len(body) > MAX_JSON_BYTES and await off_loop(_size_beside, body) > MAX_JSON_BYTES:
         raise BodyTooLarge(
             f"Beside pictures, a request may have {MAX_JSON_BYTES} bytes; upload them instead."
         )
     return body
+
+
+def _size_beside(body: bytes) -> int:
+    """How large a JSON text is without the pictures in it."""
+    return len(DATA_URI.sub(b"", body))
 
 
 async def _read_limited(request: web.Request, limit: int) -> bytes:

@@ -79,7 +79,8 @@ async def _submitted(request: web.Request) -> Submitted:
     limits, name = surface_of(request).limits, caller_of(request).name
     limits.rate.take(name)
     key = idempotency_key_of(request)
-    workflow = service.offer.healthy(slug)
+    # Unhealthy or not: what was accepted before is told again.
+    workflow = service.offer.find(slug).workflow or service.offer.healthy(slug)
     reading = read_parameters(request, workflow, service.keep_upload)
     parameters = await in_time(reading, limits.body_seconds)
     async with limits.quota.place(name, service.count_unfinished):

@@ -38,6 +38,7 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.TooManyJobs: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.AuthNotConfigured: HTTPStatus.SERVICE_UNAVAILABLE,
 }

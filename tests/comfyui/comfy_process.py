@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,12 @@ class ComfyProcess:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def resident_mb(self) -> float:
+        """Memory of the process."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid).memory_info().rss / 2**20
 
     def _end(self, number: int) -> None:
         if self._process is None:

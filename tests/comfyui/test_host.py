@@ -155,3 +155,14 @@ def test_a_clock_that_jumps_loses_and_delays_nothing(
         assert job["status"] == "completed", job
         # How long it waited is a difference of wall clocks, since it may span a restart.
         assert all(job["timings"][part] < 60_000 for part in ("inputs_ms", "run_ms", "publish_ms"))
+
+
+def test_memory_stays_flat_over_many_jobs(newest: ComfyProcess) -> None:
+    def resident_mb_after(jobs: int) -> float:
+        submitted = [newest.submit("many-outputs") for _ in range(jobs)]
+        assert {newest.finished(job)["status"] for job in submitted} == {"completed"}
+        return newest.resident_mb
+
+    before = resident_mb_after(60)
+
+    assert resident_mb_after(120) - before < 40
