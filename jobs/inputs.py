@@ -117,7 +117,9 @@ class Inputs:
             raise DiskFull("The picture could not be written to the disk.") from error
 
     async def _resolve(self, reference: str) -> str:
-        source = source_of(reference, buckets=self._settings.read_buckets)
+        source = source_of(
+            reference, buckets=self._settings.read_buckets, published=self._settings.published
+        )
         if isinstance(source, Upload):
             return await self._uploaded(source.name)
         if isinstance(source, Embedded):
@@ -148,7 +150,11 @@ class Inputs:
 
     async def _download(self, source: Source) -> str:
         if isinstance(source, S3Object):
-            return await self._store(partial(self._read_object, source))
+            reading = self._store(partial(self._read_object, source))
+            try:
+                return await asyncio.wait_for(reading, self._settings.fetch_timeout)
+            except asyncio.TimeoutError:
+                raise InputFetchFailed("S3 took too long.") from None
         assert not isinstance(source, Upload | Embedded)
         return await self._store(
             lambda part: self._fetcher.fetch(source.url, partial(_write, part))

@@ -120,6 +120,14 @@ class Settings(BaseModel):
         """The buckets that inputs may come from."""
         return frozenset((*self.extra_read_buckets, *([self.bucket] if self.bucket else [])))
 
+    @property
+    def published(self) -> dict[str, str]:
+        """Host of the CDN -> the bucket it serves."""
+        if not (self.cdn_domain and self.bucket):
+            return {}
+        host = self.cdn_domain.strip().rpartition("://")[2].strip("/").lower()
+        return {host: self.bucket}
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read all settings. Empty means unset; what is wrong goes to `problems`."""

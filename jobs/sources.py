@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from .errors import ForbiddenSource, InputInvalid
@@ -18,6 +19,7 @@ S3_HOST = re.compile(
     r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.)?"
     r"s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?"
 )
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,12 @@ class Web:
 Source = Upload | Embedded | S3Object | Web
 
 
-def source_of(reference: str, *, buckets: Collection[str]) -> Source:
+def source_of(
+    reference: str, *, buckets: Collection[str], published: Mapping[str, str] = NOTHING
+) -> Source:
     """What a reference names. `buckets` are those that may be read.
+
+    `published` is host -> bucket: what a CDN serves of a bucket is read from the bucket.
 
     Raises ForbiddenSource for an s3:// reference to another bucket, InputInvalid for a data: URI
     that is not base64.
@@ -62,17 +68,19 @@ def source_of(reference: str, *, buckets: Collection[str]) -> Source:
         return Upload(upload[1])
     if reference[:5].lower() == "data:":
         return Embedded(_decoded(reference))
-    if reference[:5].lower() == "s3://"[:5] and reference.startswith("s3://"):
+    if reference.startswith("s3://"):
         bucket, _, key = reference.removeprefix("s3://").partition("/")
         return _allowed(S3Object(bucket, key), buckets)
-    found = _s3_object(reference)
+    found = _s3_object(reference, published)
     return found if found and found.bucket in buckets else Web(reference)
 
 
-def _s3_object(url: str) -> S3Object | None:
-    """Of an https URL of S3, in the style with the bucket in the host or in the path."""
+def _s3_object(url: str, published: Mapping[str, str]) -> S3Object | None:
+    """Of an https URL of a CDN, or of S3 with the bucket in the host or in the path."""
     try:
         parts = urlsplit(url)
+        if bucket := published.get(parts.netloc.lower()):
+            return _plain_object(bucket, unquote(parts.path).removeprefix("/"))
         host = S3_HOST.fullmatch(parts.hostname or "") if parts.scheme == "https" else None
         if host is None or parts.username or parts.port not in (None, 443):
             return None
@@ -80,6 +88,10 @@ def _s3_object(url: str) -> S3Object | None:
         return None
     path = unquote(parts.path).removeprefix("/")
     bucket, key = (host["bucket"], path) if host["bucket"] else path.partition("/")[::2]
+    return _plain_object(bucket, key)
+
+
+def _plain_object(bucket: str, key: str) -> S3Object | None:
     return S3Object(bucket, key) if _is_plain(bucket, key) else None
 
 

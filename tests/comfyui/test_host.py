@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_process import ComfyProcess, wait_until
-from conftest import StartComfy
+from comfy_process import DEFINITIONS, ComfyProcess, wait_until
+from conftest import NEWEST, StartComfy
 
 
 @pytest.fixture
@@ -124,6 +124,20 @@ def test_a_store_that_cannot_be_written_refuses_jobs_in_clear_words(
 
     assert refused(comfy) == (503, "not_ready")
     assert component(comfy, "store")["reason"].startswith("No jobs are accepted:")
+
+
+def test_a_read_only_store_refuses_jobs_in_clear_words(tmp_path: Path, small_disk: Path) -> None:
+    comfy = ComfyProcess(NEWEST, tmp_path / "base")
+    shutil.rmtree(comfy.user_folder)
+    comfy.user_folder.symlink_to(small_disk, target_is_directory=True)
+    (comfy.user_folder / "workflows").symlink_to(DEFINITIONS)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    comfy.start()
+
+    assert refused(comfy) == (503, "not_ready")
+    assert "No jobs are accepted" in component(comfy, "store")["reason"]
+    comfy.kill()
 
 
 @pytest.mark.parametrize("jump", ["-1h", "+1h"])

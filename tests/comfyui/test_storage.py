@@ -95,6 +95,17 @@ def test_a_private_picture_comes_out_under_the_cdn(
     assert comfy.get(path, allow_redirects=False).headers["Location"] == job["result_url"]
 
 
+def test_a_result_is_the_input_of_the_next_job_by_its_cdn_link(
+    comfy: ComfyProcess, moto: Emulator
+) -> None:
+    put_photo(moto, PRIVATE, "first.png")
+    first = resize(comfy, f"s3://{PRIVATE}/first.png")
+
+    second = resize(comfy, first["result_s3_uri"])
+
+    assert second["status"] == "completed", second["error"]
+
+
 def test_another_bucket_is_refused(comfy: ComfyProcess, moto: Emulator) -> None:
     put_photo(moto, FOREIGN, "a.png")
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import time
 
 import pytest
 from PIL import Image
@@ -282,3 +284,35 @@ async def test_what_a_dead_process_began_is_removed_and_the_rest_stays(
 
     assert not begun.exists()
     assert await second.fetch({"image_url": reference})
+
+
+async def test_the_sweep_deletes_old_pictures_that_no_job_needs(tmp_path, settings):
+    inputs = Inputs(tmp_path, settings(input_hours=1))
+    folder = tmp_path / "unified_api"
+    folder.mkdir()
+    for name, age_seconds in {"old": 7200, "needed": 7200, "new": 60}.items():
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - age_seconds,) * 2)
+
+    async def is_needed(reference):
+        return reference == "upload:needed"
+
+    await inputs.sweep(is_needed)
+
+    assert {path.name for path in folder.iterdir()} == {"needed", "new"}
+
+
+async def test_the_sweep_deletes_the_oldest_while_all_are_too_many(tmp_path, settings):
+    inputs = Inputs(tmp_path, settings(input_bytes=25))
+    folder = tmp_path / "unified_api"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}").write_bytes(b"x" * 10)
+        os.utime(folder / f"{number}", (time.time() - 100 + number,) * 2)
+
+    async def is_needed(_reference):
+        return False
+
+    await inputs.sweep(is_needed)
+
+    assert {path.name for path in folder.iterdir()} == {"2", "3"}
