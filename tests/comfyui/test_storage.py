@@ -66,6 +66,20 @@ def component(comfy: ComfyProcess) -> dict[str, Any]:
     return dict(comfy.get("/health").json()["components"]["storage"])
 
 
+def accepted_until_refused(comfy: ComfyProcess, tag: str) -> list[str]:
+    """Submit until the spool is full; the ids of what was accepted before."""
+    jobs: list[str] = []
+
+    def is_refused() -> bool:
+        response = comfy.post("/api/v1/probe/jobs", json={"tag": tag})
+        if response.status_code == 202:
+            jobs.append(response.json()["job_id"])
+        return response.status_code == 503
+
+    wait_until(is_refused)
+    return jobs
+
+
 @pytest.mark.parametrize(
     "reference",
     [
@@ -141,16 +155,15 @@ def test_a_bucket_that_is_away_loses_nothing_and_comes_back_by_itself(
 ) -> None:
     for method in ("PUT", "HEAD"):
         proxy.spoil(answer(503, "SlowDown"), method=method, times=math.inf)
-    jobs = [comfy.submit("probe", {"tag": "away"}) for _ in range(4)]
+    jobs = accepted_until_refused(comfy, "away")
 
     wait_until(lambda: component(comfy)["status"] == "degraded")
-    wait_until(lambda: comfy.post("/api/v1/probe/jobs", json={}).status_code == 503)
     assert {comfy.job(job)["status"] for job in jobs} <= {"processing", "pending"}
     assert comfy.get("/health").status_code == 200
     proxy.heal()
 
     for job in jobs:
         assert comfy.finished(job, seconds=120)["status"] == "completed"
-    assert len(comfy.runs("away")) == 4
+    assert len(comfy.runs("away")) == len(jobs)
     wait_until(lambda: component(comfy)["status"] == "healthy", seconds=60)
     assert comfy.finished(comfy.submit("probe"))["status"] == "completed"
