@@ -53,6 +53,11 @@ class Settings(BaseModel):
         None, alias="UNIFIED_API_URL_MODE"
     )
     presign_seconds: float = Field(7 * 86400, alias="UNIFIED_API_PRESIGN_SECONDS", gt=0, le=604800)
+    queue_url: str | None = Field(None, alias="SQS_QUEUE_URL", pattern=r"^https?://[^/\s]+/\S+$")
+    task_table: str = Field(
+        "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
+    )
+    retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
     allow_hosts: tuple[Place, ...] = Field((), alias="UNIFIED_API_ALLOW_HOSTS")

@@ -1,22 +1,37 @@
-"""A bucket on each emulator, reached through a proxy that can spoil requests."""
+"""Bucket, queue and table on each emulator, reached through a proxy that can spoil requests."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 from emulators import CREDENTIALS, REGION, Emulator, start_ministack, start_moto
 from fault_proxy import FaultProxy
 from PIL import Image
+from tasks import Deployment, deploy
 from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.job import Job, Rendered
-from unified_api.jobs.links import CdnLinks
+from unified_api.jobs.links import WEEK_SECONDS, CdnLinks
 from unified_api.jobs.s3 import S3
 from unified_api.jobs.s3_results import S3Results
+from unified_api.jobs.settings import Settings
+from unified_api.sqs_bridge.aws import Aws
+from unified_api.sqs_bridge.orchestrator import orchestrator
+from unified_api.sqs_bridge.outbox import Outbox
+from unified_api.sqs_bridge.task_index import TaskIndex
+from unified_api.sqs_bridge.task_queue import TaskQueue
+from unified_api.sqs_bridge.task_table import TaskTable
+
+from ..unit.fake_host import bench, definitions, engine, gallery, settings
+
+__all__ = ["bench", "definitions", "engine", "gallery", "settings"]
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +66,8 @@ def proxy(
         for name, value in {
             **CREDENTIALS,
             "AWS_ENDPOINT_URL_S3": proxy.url,
+            "AWS_ENDPOINT_URL_SQS": proxy.url,
+            "AWS_ENDPOINT_URL_DYNAMODB": proxy.url,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": str(tmp_path / "none"),
             "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
@@ -110,3 +127,77 @@ def _picture(folder: Path, color: str, name: str) -> Rendered:
     path = folder / f"{uuid4().hex}.png"
     Image.new("RGB", (8, 6), color).save(path)
     return Rendered(name=name, path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def deployment(emulator: Emulator) -> Deployment:
+    return deploy(emulator)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def dynamodb(proxy: FaultProxy) -> AsyncIterator[Aws]:
+    aws = Aws("dynamodb", REGION, read_seconds=1, attempts=3)
+    yield aws
+    await aws.close()
+
+
+@pytest.fixture
+def table(dynamodb: Aws, deployment: Deployment, clock: Clock) -> TaskTable:
+    return TaskTable(dynamodb, deployment.table, retention_seconds=WEEK_SECONDS, clock=clock)
+
+
+@pytest.fixture
+def index(dynamodb: Aws, deployment: Deployment) -> TaskIndex:
+    return TaskIndex(dynamodb, deployment.table)
+
+
+Orchestrate = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
+
+
+@pytest.fixture
+def environment(proxy: FaultProxy, deployment: Deployment, definitions: Path) -> dict[str, str]:
+    """The settings of an orchestrator with a queue and a table."""
+    return {
+        "SQS_QUEUE_URL": deployment.queue_url,
+        "DYNAMODB_TABLE": deployment.table,
+        "UNIFIED_API_WORKFLOWS_DIR": str(definitions),
+    }
+
+
+@pytest.fixture
+def orchestrate(environment: dict[str, str], aiohttp_client: Any) -> Orchestrate:
+    """`await orchestrate(S3_BUCKET="b")` puts one on the network; its client."""
+
+    async def start(**given: str) -> TestClient[web.Request, web.Application]:
+        settings = Settings.from_env({**environment, **given})
+        client: TestClient[web.Request, web.Application]
+        client = await aiohttp_client(orchestrator(settings))
+        return client
+
+    return start
+
+
+@pytest.fixture
+async def outbox(
+    environment: dict[str, str], table: TaskTable, index: TaskIndex
+) -> AsyncIterator[Outbox]:
+    """One that sends again at once what is not sent, as another replica would later."""
+    sqs = Aws("sqs", REGION, read_seconds=1)
+    queue = TaskQueue(sqs, environment["SQS_QUEUE_URL"])
+    yield Outbox(table, index, queue, None, unsent_seconds=0)
+    await sqs.close()

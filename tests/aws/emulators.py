@@ -1,4 +1,4 @@
-"""Servers that speak S3, each a process of its own on a free port of this machine."""
+"""Servers that speak S3, SQS and DynamoDB, each a process of its own on a free local port."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Emulator:
     """A running server. `url` is its endpoint."""
 
     def __init__(self, module: Sequence[str], folder: Path, *, port_option: str = "") -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         options = ["-H", HOST, port_option, str(self.port)] if port_option else []
         # Told by options to one, by variables to the other, which would listen everywhere.
@@ -45,14 +45,26 @@ class Emulator:
 
     @cached_property
     def s3(self) -> Any:
-        """A client straight to it."""
-        names = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client("s3", region_name=REGION, endpoint_url=self.url, **names)
+        return self._client("s3")
+
+    @cached_property
+    def sqs(self) -> Any:
+        return self._client("sqs")
+
+    @cached_property
+    def dynamodb(self) -> Any:
+        return self._client("dynamodb")
 
     def stop(self) -> None:
-        self.s3.close()
+        for client in (self.s3, self.sqs, self.dynamodb):
+            client.close()
         self._process.terminate()
         self._process.wait(START_SECONDS)
+
+    def _client(self, service: str) -> Any:
+        """Straight to it."""
+        names = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(service, region_name=REGION, endpoint_url=self.url, **names)
 
     def _wait(self) -> None:
         until = time.monotonic() + START_SECONDS
@@ -64,14 +76,15 @@ class Emulator:
 
 
 def start_moto(folder: Path) -> Emulator:
-    return Emulator(["-m", "moto.server"], folder, port_option="-p")
+    server = Path(__file__).with_name("moto_server.py")
+    return Emulator([str(server)], folder, port_option="-p")
 
 
 def start_ministack(folder: Path) -> Emulator:
     return Emulator(["-c", "from ministack.app import main; main()"], folder)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

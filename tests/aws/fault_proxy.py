@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -69,6 +70,24 @@ def answer(status: int, code: str) -> Fault:
         await exchange.reply(f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode())
 
     return fault
+
+
+def refuse_operation(code: str, status: int = 400) -> Fault:
+    """Refuse as SQS and DynamoDB do, without asking the server."""
+
+    async def fault(exchange: Exchange) -> None:
+        await exchange.body()
+        text = json.dumps({"__type": f"com.amazonaws#{code}", "message": "injected"})
+        head = f"HTTP/1.1 {status} Injected\r\nConnection: close\r\n"
+        kind = "Content-Type: application/x-amz-json-1.0\r\n"
+        await exchange.reply(f"{head}{kind}Content-Length: {len(text)}\r\n\r\n{text}".encode())
+
+    return fault
+
+
+def operation(name: str) -> Callable[[Exchange], bool]:
+    """Whether a request is for that operation of SQS or DynamoDB: `when=operation("PutItem")`."""
+    return lambda exchange: exchange.header("x-amz-target").endswith(f".{name}")
 
 
 async def lose_answer(exchange: Exchange) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from unified_api.jobs.job import Output
-from unified_api.jobs.links import CdnLinks, Link
+from unified_api.jobs.links import CdnLinks, Link, PresignedLinks, links_for
+from unified_api.jobs.settings import Settings
 
 
 def output(s3_uri: str | None) -> Output:
@@ -34,3 +35,26 @@ async def test_a_key_is_percent_encoded() -> None:
 
 async def test_an_output_that_is_in_no_bucket_has_no_link() -> None:
     assert await CdnLinks("cdn.example").link(output(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"CLOUDFRONT_DOMAIN": "cdn.example"}, CdnLinks),
+        ({"CLOUDFRONT_DOMAIN": "cdn.example", "UNIFIED_API_URL_MODE": "presigned"}, PresignedLinks),
+        ({}, PresignedLinks),
+    ],
+)
+def test_the_settings_choose_the_way_to_link(given: dict[str, str], kind: type) -> None:
+    assert isinstance(links_for(Settings.from_env(given), NoSigner()), kind)
+
+
+def test_without_a_cdn_and_a_bucket_there_is_no_way() -> None:
+    assert links_for(Settings.from_env({}), None) is None
+
+
+class NoSigner:
+    """A bucket that is asked for nothing."""
+
+    async def presign(self, key: str, *, seconds: float) -> tuple[str, float]:
+        raise NotImplementedError

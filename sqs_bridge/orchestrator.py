@@ -1,0 +1,92 @@
+"""The orchestrator: the same API in front of a fleet, without ComfyUI or a GPU.
+
+`python -m unified_api.sqs_bridge.orchestrator`
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from aiohttp import web
+
+from .. import __version__
+from ..jobs.health import State
+from ..jobs.offer import Offer
+from ..jobs.settings import Settings
+from ..routes.browsers import is_loopback
+from ..routes.listener import application
+from ..routes.service import Surface
+from ..workflows import LIBRARY, Catalog
+from .bridge import Bridge
+from .dispatcher import Dispatcher
+
+log = logging.getLogger(__name__)
+
+PORT = 8080
+#: Requests under way are answered when the process is told to end.
+SHUTDOWN_SECONDS = 20.0
+EVERYWHERE, HERE = "0.0.0.0", "127.0.0.1"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT. Exits with status 1 if the port cannot be opened."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings.from_env()
+    host, port = host_of(settings), settings.port or PORT
+    app = orchestrator(settings)
+    log.info("Unified API %s: orchestrator on http://%s:%d", __version__, host, port)
+    try:
+        web.run_app(
+            app,
+            host=host,
+            port=port,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            access_log=None,
+            print=None,
+        )
+    except OSError as error:
+        log.error("Unified API: %s:%d cannot be opened: %s", host, port, error.strerror)
+        raise SystemExit(1) from error
+
+
+def orchestrator(settings: Settings) -> web.Application:
+    """The application. It asks nothing of the network before it starts."""
+    folders = [folder for folder in (LIBRARY, settings.workflows_dir) if folder]
+    offer = Offer(Catalog(folders, settings.models))
+    dispatcher = Dispatcher(Bridge.of(settings), offer, setting_problems=settings.problems)
+    app = application(dispatcher, _surface(settings))
+
+    async def working(_: web.Application) -> AsyncIterator[None]:
+        await dispatcher.start()
+        _tell(dispatcher)
+        yield
+        await dispatcher.stop()
+
+    app.cleanup_ctx.append(working)
+    return app
+
+
+def host_of(settings: Settings) -> str:
+    """Everywhere if that is safe or asked for; else only this machine."""
+    if "host" in settings.model_fields_set:
+        return settings.host
+    return EVERYWHERE if settings.keys or settings.allow_anonymous else HERE
+
+
+def _surface(settings: Settings) -> Surface:
+    # Keys come from the settings alone, so that all replicas have the same.
+    is_local = is_loopback(host_of(settings))
+    surface = Surface.of(settings, version=__version__, keys_file=None, is_local=is_local)
+    return replace(surface, cors_origins=settings.cors_origins)
+
+
+def _tell(dispatcher: Dispatcher) -> None:
+    for name, part in dispatcher.components().items():
+        if part.state is not State.HEALTHY:
+            log.warning("Unified API: %s is %s: %s", name, part.state.value, part.reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""TaskTable: the tasks in DynamoDB, one at a time. A status only moves forward.
+
+Every write says on which condition it counts. boto3 repeats a call whose answer was lost, and the
+repetition is then refused; so a refusal that shows our own mark is success.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from ..jobs.job import Job, Status
+from ..jobs.prompt import Progress
+from .aws import CONDITION_FAILED, Aws, AwsFailed
+from .claim import Claim, HeldByOther, Hold, Terminal
+from .dynamodb import Item, from_wire, setting, setting_once, spoken, to_wire
+from .task_item import UNSENT, Record, new_item, present_state, record_of
+
+#: No queue keeps a message for longer, so what is older cannot be run any more.
+LONGEST_WAIT_SECONDS = 14 * 86400
+
+UNKNOWN = "attribute_not_exists(#task_id)"
+KNOWN = "attribute_exists(#task_id)"
+PENDING = "#status = :pending"
+PROCESSING = "#status = :processing"
+# A worker that knows no leases leaves none; a message of its task comes when it is dead.
+LEASE_OVER = "(attribute_not_exists(#lease_until) OR #lease_until < :now)"
+CLAIMABLE = f"{UNKNOWN} OR {PENDING} OR ({PROCESSING} AND {LEASE_OVER})"
+STILL_MINE = f"#fence = :fence AND {PROCESSING}"
+
+#: What conditions compare with.
+STATUSES = {status.value: status.value for status in Status}
+
+
+class Answer(NamedTuple):
+    """Whether a write counted, and the task: as it is now, or as it was if the write did not."""
+
+    counted: bool
+    record: Record | None
+
+
+class TaskTable:
+    """Every method may raise AwsFailed or UnreadableItem.
+
+    `clock` tells seconds since the epoch. Clocks that differ make a task run twice at worst.
+    """
+
+    def __init__(
+        self,
+        dynamodb: Aws,
+        name: str,
+        *,
+        retention_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+        self._retention_seconds = retention_seconds
+        self._clock = clock
+
+    async def get(self, task_id: str) -> Record | None:
+        """As it is at this moment."""
+        answer = await self._call("get_item", Key=_key(task_id), ConsistentRead=True)
+        return record_of(from_wire(answer["Item"])) if "Item" in answer else None
+
+    async def put_new(self, job: Job) -> Record | None:
+        """Store a job that is yet to be sent. An earlier one of its id stays and is returned."""
+        nonce = uuid4().hex
+        item = to_wire({**self._new_item(job), "enqueue": UNSENT, "nonce": nonce})
+        _, earlier = await self._write(
+            "put_item", Item=item, ConditionExpression=UNKNOWN, **spoken({}, UNKNOWN)
+        )
+        return earlier if earlier and earlier.item.get("nonce") != nonce else None
+
+    async def mark_sent(self, task_id: str) -> None:
+        """Its message is in the queue."""
+        await self._update(task_id, "REMOVE #enqueue", KNOWN)
+
+    async def claim(
+        self, draft: Job, *, owner: str, lease_seconds: float
+    ) -> Claim | Terminal | HeldByOther:
+        """Take a task for a while. Where the table says otherwise than `draft`, the table counts.
+
+        A task that it does not know is added.
+        """
+        now = self._clock()
+        lease = {"lease_owner": f"{owner}:{uuid4().hex}", "lease_until": now + lease_seconds}
+        sets = {"status": Status.PROCESSING.value, "updated_at": int(now), **lease}
+        first = {"started_at": now, **self._new_item(draft)}
+        once = {name: value for name, value in first.items() if name not in {*sets, "task_id"}}
+        change = f"SET {setting(sets)}, {setting_once(once)} REMOVE #enqueue ADD #fence :one"
+        counted, record = await self._update(
+            draft.job_id, change, CLAIMABLE, **sets, **once, now=now, one=1
+        )
+        assert record is not None
+        if counted or record.item.get("lease_owner") == lease["lease_owner"]:
+            return Claim(record.job, record.fence, record.wants_cancel)
+        return (
+            Terminal(record.job) if record.job.status.is_final else HeldByOther(record.held_until)
+        )
+
+    async def extend(
+        self, claim: Claim, job: Job, progress: Progress, *, lease_seconds: float
+    ) -> Hold:
+        """Keep a claim for a while from now, and tell how far the job is."""
+        now = self._clock()
+        sets = {
+            **present_state(job),
+            "percent": progress.percent,
+            "updated_at": int(now),
+            "lease_until": now + lease_seconds,
+        }
+        counted, record = await self._update_mine(claim, f"SET {setting(sets)}", sets)
+        if not counted or record is None:
+            return Hold.LOST
+        return Hold.CANCEL_WANTED if record.wants_cancel else Hold.KEPT
+
+    async def finish(self, claim: Claim, ended: Job, *, result_url: str | None = None) -> bool:
+        """Tell how the job of a claim ended. False if the claim was lost: then nothing changes."""
+        sets = {**self._end(ended.status), **present_state(ended)}
+        if result_url is not None:
+            sets["result_s3_uri"] = result_url
+        change = f"SET {setting(sets)} REMOVE #lease_owner, #lease_until, #stage"
+        counted, record = await self._update_mine(claim, change, sets)
+        # If the answer was lost, the table shows this very end under our fence.
+        return counted or (
+            record is not None and (record.fence, record.job.status) == (claim.fence, ended.status)
+        )
+
+    async def hand_back(self, claim: Claim, *, reason: str) -> bool:
+        """Let anybody claim the task at once. It stays `processing`. False if it was lost."""
+        sets = {"last_error": reason, "updated_at": int(self._clock())}
+        change = f"SET {setting(sets)} REMOVE #lease_owner, #lease_until"
+        return (await self._update_mine(claim, change, sets)).counted
+
+    async def request_cancel(self, task_id: str) -> Record | None:
+        """Cancel a task that waits, ask the worker of one that runs. The task as it is then."""
+        sets = self._end(Status.CANCELLED)
+        change = f"SET {setting(sets)} REMOVE #enqueue"
+        counted, record = await self._update(task_id, change, PENDING, **sets)
+        if counted or record is None or record.job.status.is_final:
+            return record
+        asked = await self._update(task_id, "SET #cancel_requested = :true", PROCESSING, true=True)
+        return asked.record
+
+    async def _update_mine(self, claim: Claim, change: str, sets: Item) -> Answer:
+        return await self._update(claim.job.job_id, change, STILL_MINE, **sets, fence=claim.fence)
+
+    async def _update(self, task_id: str, change: str, condition: str, **values: Any) -> Answer:
+        return await self._write(
+            "update_item",
+            Key=_key(task_id),
+            UpdateExpression=change,
+            ConditionExpression=condition,
+            ReturnValues="ALL_NEW",
+            **spoken({**STATUSES, **values}, change, condition),
+        )
+
+    async def _write(self, operation: str, **arguments: Any) -> Answer:
+        """A write that may not count; there is no task in the answer if there is none at all."""
+        refused = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        try:
+            answer = await self._call(operation, **arguments, **refused)
+        except AwsFailed as failure:
+            if failure.reason != CONDITION_FAILED:
+                raise
+            return Answer(False, _record(failure.answer.get("Item")))
+        return Answer(True, _record(answer.get("Attributes")))
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        return await self._dynamodb.call(operation, TableName=self._name, **arguments)
+
+    def _new_item(self, job: Job) -> Item:
+        kept_for = LONGEST_WAIT_SECONDS + self._retention_seconds
+        return {**new_item(job), "expires_at": int(job.created_at + kept_for)}
+
+    def _end(self, status: Status) -> Item:
+        now = self._clock()
+        return {
+            "status": status.value,
+            "finished_at": now,
+            "updated_at": int(now),
+            "expires_at": int(now + self._retention_seconds),
+        }
+
+
+def _key(task_id: str) -> Item:
+    return to_wire({"task_id": task_id})
+
+
+def _record(wire: Item | None) -> Record | None:
+    return record_of(from_wire(wire)) if wire else None
