@@ -54,8 +54,8 @@ class ComfyUI:
         self._queue = self._server.prompt_queue
         self._client_id = uuid4().hex
         self._waiting: dict[str, _Waiting] = {}
-        #: Prompts that were interrupted and go on all the same.
-        self._stuck: set[str] = set()
+        #: Prompts that run and are to end, and since when.
+        self._unwanted: dict[str, float] = {}
         self._exit_on_hang = exit_on_hang
         self._hopeless_sweeps = 0
         self._sweeper: asyncio.Task[None] | None = None
@@ -100,7 +100,7 @@ class ComfyUI:
         """Why nothing can run although the server answers; None when all is well."""
         if not is_thread_alive(WORKER_THREAD):
             return "ComfyUI's worker thread has died. Restart ComfyUI."
-        if self._stuck:
+        if any(map(self._is_stuck, self._unwanted)):
             return "ComfyUI runs a prompt that does not stop. Wait for it, or restart ComfyUI."
         return None
 
@@ -132,7 +132,8 @@ class ComfyUI:
     async def run(self, prompt: Prompt, hear: Hear) -> Ending:
         """Queue a prompt and wait for its end. `hear(event, data)` is called on the loop.
 
-        Raises WorkflowInvalid if ComfyUI does not accept the graph.
+        Raises WorkflowInvalid if ComfyUI does not accept the graph. If this is cancelled, so is
+        the prompt; nobody waits until that has come to pass.
         """
         outputs = await self._validate(prompt)
         waiting = _Waiting(prompt, hear)
@@ -140,6 +141,9 @@ class ComfyUI:
         try:
             self._queue.put(self._queue_item(prompt, outputs))
             return await waiting.ending
+        except asyncio.CancelledError:
+            self._withdraw(prompt.prompt_id)
+            raise
         finally:
             del self._waiting[prompt.prompt_id]
 
@@ -165,6 +169,12 @@ class ComfyUI:
         extra = {"client_id": self._client_id, "create_time": int(time.time() * 1000)}
         item = (number, prompt.prompt_id, prompt.graph, extra, outputs)
         return (*item, {}) if keeps_secrets_apart(type(self._queue)) else item
+
+    def _withdraw(self, prompt_id: str) -> None:
+        # A prompt that does not wait any more runs or has ended: ComfyUI lets none be in between.
+        if not self._queue.delete_queue_item(lambda item: item[1] == prompt_id):
+            self._unwanted.setdefault(prompt_id, time.monotonic())
+            self._interrupt(prompt_id)
 
     def lacks(self, graph: dict[str, Any]) -> list[Lack]:
         """What this ComfyUI lacks to run a graph: node classes, inputs, choices (models too)."""
@@ -224,23 +234,30 @@ class ComfyUI:
             queued = {item[1] for item in self._queue.queue}
             running = {item[1] for item in self._queue.currently_running.values()}
             past = {prompt_id: self._queue.history.get(prompt_id) for prompt_id in self._waiting}
-        self._stuck &= running
         for prompt_id, waiting in list(self._waiting.items()):
             if prompt_id in running:
                 self._watch(prompt_id, waiting)
             elif prompt_id not in queued:
                 waiting.resolve(_found(waiting.prompt, past[prompt_id]))
+        for prompt_id in self._unwanted.keys() - running:
+            del self._unwanted[prompt_id]
+        for prompt_id in self._unwanted:
+            # Every time: ComfyUI loses an interrupt that comes while a prompt begins.
+            self._interrupt(prompt_id)
         self._leave_if_hopeless()
 
     def _watch(self, prompt_id: str, waiting: _Waiting) -> None:
         """End a prompt that runs for too long; give it up if it cannot be ended."""
         waiting.begin()
         if waiting.late_seconds > 0:
-            # Every time: ComfyUI loses an interrupt that comes while a prompt begins.
-            self._interrupt(prompt_id)
-        if waiting.late_seconds > GRACE_SECONDS:
-            self._stuck.add(prompt_id)
+            self._unwanted.setdefault(prompt_id, time.monotonic())
+        if self._is_stuck(prompt_id):
             waiting.resolve(Ending(failure=TimedOut()))
+
+    def _is_stuck(self, prompt_id: str) -> bool:
+        """Whether a prompt that is to end has gone on for too long."""
+        since = self._unwanted.get(prompt_id)
+        return since is not None and time.monotonic() - since > GRACE_SECONDS
 
     def _interrupt(self, prompt_id: str) -> None:
         """Interrupt this prompt and no other."""

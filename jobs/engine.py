@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,12 @@ from .job import Job, Output, Status, Submitted
 from .links import Link
 from .prompt import Progress
 from .reception import Reception
+from .request import JobRequest
 from .run import Run, remove_leftovers
+from .runs import Runs
 from .store import StoreUnusable
 from .threads import off_loop
-from .workshop import Workshop
+from .workshop import Keeper, SharedKeeper, Workshop
 
 T = TypeVar("T")
 
@@ -30,18 +32,23 @@ SWEEP_SECONDS = 1.0
 #: How often a storage in trouble is asked, and how often old inputs are deleted.
 PROBE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
+#: How long the finished pictures of a job that is kept elsewhere wait for it to come again.
+ORPHAN_SECONDS = 86400.0
+
+SHUTTING_DOWN = "The service is shutting down."
 
 
 class Engine:
-    """Answers submit, get and list, and takes every accepted job to its end."""
+    """Answers submit, get, list and cancel, and takes every accepted job to its end."""
 
     def __init__(self, workshop: Workshop) -> None:
         self.offer = workshop.offer
         self._shop = workshop
         self._reception = Reception(workshop)
         self._wake = asyncio.Event()
-        self._runs: dict[str, Run] = {}
+        self._runs = Runs(workshop, moved=self._wake.set, ended=self._count)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dispatching: asyncio.Task[None] | None = None
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -73,12 +80,12 @@ class Engine:
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""
-        if run := self._runs.get(job_id):
+        if run := self._runs.find(job_id):
             return run.job, run.progress
         job = await self._read(self._shop.store.get(job_id))
         if job is None:
             raise UnknownJob()
-        return self._live(job)
+        return self._runs.live(job)
 
     async def list(
         self,
@@ -95,11 +102,36 @@ class Engine:
                 limit=limit, status=status, workflow=workflow, owner=owner, after=after
             )
         )
-        return [(sequence, *self._live(job)) for sequence, job in found]
+        return [(sequence, *self._runs.live(job)) for sequence, job in found]
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""
         return await self._read(self._shop.store.count_unfinished(owner))
+
+    async def cancel(self, job_id: str) -> tuple[Job, Progress]:
+        """The job as it is then: cancelled, unless it has ended or its result is being published.
+
+        Raises UnknownJob.
+        """
+        if await self._read(self._shop.store.cancel(job_id, now=time.time())):
+            self._reception.waiting -= 1
+            self._shop.watchers.tell(job_id)
+        await self._runs.cancel(job_id)
+        return await self.get(job_id)
+
+    async def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]:
+        """The job as it is now, and again whenever it has changed, to its end.
+
+        Raises UnknownJob.
+        """
+        with self._shop.watchers.watching(job_id) as changed:
+            is_final = False
+            while not is_final:
+                changed.clear()
+                job, progress = await self.get(job_id)
+                yield job, progress
+                if not (is_final := job.status.is_final):
+                    await changed.wait()
 
     async def link(self, output: Output) -> Link | None:
         """How a published output is read; None if this machine serves it."""
@@ -114,6 +146,11 @@ class Engine:
         if not await off_loop(path.is_file):
             raise UnknownOutput()
         return path
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether ComfyUI has stopped working."""
+        return self._shop.host.problem is not None
 
     # -- health --------------------------------------------------------------------------------
 
@@ -147,7 +184,7 @@ class Engine:
             await self._shop.results.open()
             await self._shop.store.open(reset=self._shop.settings.reset_store)
             self._reception.waiting = await self._shop.store.count_waiting()
-            unfinished = await self._shop.store.unfinished()
+            unfinished = await self._unfinished()
             self._shop.host.start()
             await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
         except Exception as error:
@@ -156,8 +193,9 @@ class Engine:
             return
         self._reception.closed = None
         for job in unfinished:
-            self._begin(job)
-        self._spawn(self._dispatch())
+            if not job.is_shared:
+                self._runs.begin(job, self._shop.store)
+        self._dispatching = self._spawn(self._dispatch())
         self._spawn(self._look_after_storage())
         self._spawn(self._tidy_up())
 
@@ -166,19 +204,53 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._runs.stop()
         await self._shop.inputs.close()
         await self._shop.store.close()
+
+    async def drain(self) -> None:
+        """Take nothing up any more, and return when what is under way has ended.
+
+        The rest is taken up at the next start.
+        """
+        self._reception.closed = SHUTTING_DOWN
+        if self._dispatching:
+            self._dispatching.cancel()
+        await self._runs.drain()
+
+    # -- jobs that are kept elsewhere ----------------------------------------------------------
+
+    async def draft(self, request: JobRequest) -> Job:
+        """The job of a request, without accepting it. Raises as `submit` does."""
+        return await self._reception.draft(request)
+
+    async def take_over(self, job: Job, keeper: Keeper, moved: Callable[[], None]) -> Run:
+        """Work on a job that `keeper` keeps. What an earlier attempt rendered here is used.
+
+        Raises sqlite3.Error.
+        """
+        known = await self._shop.store.get(job.job_id)
+        is_same = known is not None and known.attempt == job.attempt
+        job = job.shared(rendered=known.rendered if known and is_same else ())
+        await self._shop.store.adopt(job)
+        return self._runs.begin(job, SharedKeeper(keeper, self._shop.store), moved)
+
+    async def let_go(self, job_id: str) -> None:
+        """Forget a job that somebody else works on from now on. Raises sqlite3.Error."""
+        await self._shop.store.forget(job_id)
+
+    # -- work ----------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
         """Take waiting jobs up, a bounded number ahead of ComfyUI."""
         while True:
             self._wake.clear()
-            job = await self._claim() if self._has_room else None
+            job = await self._claim() if self.has_room else None
             if job is None:
                 await self._woken()
             else:
                 self._reception.waiting -= 1
-                self._begin(job)
+                self._runs.begin(job, self._shop.store)
 
     async def _look_after_storage(self) -> None:
         """Ask the storage how it is, at the start and while it is in trouble."""
@@ -196,15 +268,24 @@ class Engine:
                 log.exception("old inputs could not be deleted")
             await asyncio.sleep(TIDY_SECONDS)
 
+    async def _unfinished(self) -> tuple[Job, ...]:
+        """What an earlier process left: our jobs, and shared ones whose pictures are finished."""
+        found = await self._shop.store.unfinished()
+        shared = [job for job in found if job.is_shared]
+        orphans = [job for job in shared if not (job.rendered and _is_recent(job))]
+        for job in orphans:
+            await self._shop.store.forget(job.job_id)
+        return tuple(job for job in found if job not in orphans)
+
     @property
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether another job may be begun. Not if its result could not be put anywhere."""
         shop = self._shop
         if shop.disk.problem or shop.spool.problem:
             return False
         if isinstance(shop.results.trouble, StorageDenied):
             return False
-        return sum(run.is_ahead for run in self._runs.values()) < shop.settings.fetch_ahead
+        return self._runs.ahead < shop.settings.fetch_ahead
 
     async def _claim(self) -> Job | None:
         try:
@@ -221,19 +302,8 @@ class Engine:
         finally:
             alarm.cancel()
 
-    def _begin(self, job: Job) -> None:
-        run = Run(job, self._shop, placed=self._wake.set)
-        self._runs[job.job_id] = run
-        self._spawn(self._finish(run))
-
-    async def _finish(self, run: Run) -> None:
-        try:
-            await run.to_the_end()
-        finally:
-            self._reception.waiting += run.job.due is not None
-            if self._runs.get(run.job.job_id) is run:
-                del self._runs[run.job.job_id]
-            self._wake.set()
+    def _count(self, run: Run) -> None:
+        self._reception.waiting += run.job.due is not None and not run.job.is_shared
 
     async def _read(self, reading: Awaitable[T]) -> T:
         try:
@@ -242,20 +312,21 @@ class Engine:
             log.exception("the job store could not be read")
             raise StorageUnavailable("The job store could not be read.") from error
 
-    def _live(self, job: Job) -> tuple[Job, Progress]:
-        run = self._runs.get(job.job_id)
-        return (run.job, run.progress) if run else (job, Progress())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _storage(self) -> Component:
         trouble = self._shop.results.trouble
         if isinstance(trouble, StorageDenied):
             return Component(State.UNHEALTHY, str(trouble))
         return unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
+
+
+def _is_recent(job: Job) -> bool:
+    return time.time() - (job.started_at or job.created_at) < ORPHAN_SECONDS
 
 
 def _reason(error: Exception) -> str:

@@ -6,12 +6,13 @@ UnifiedApiError
 │   ├── UnknownWorkflow · UnhealthyWorkflow · InvalidParameters
 │   ├── UnknownJob · UnknownOutput · InvalidQuery · IdempotencyKeyReused · InvalidIdempotencyKey
 │   ├── AuthNotConfigured · Unauthorized · Forbidden · ForeignOrigin · UnknownHost
-│   ├── BodyTimeout · RateLimited · TooManyJobs
+│   ├── BodyTimeout · RateLimited · TooManyJobs · TooManyStreams
 │   └── QueueFull · NotReady · StorageUnavailable · NoRoom
 └── JobFailed           a known end of a job: it becomes the job's `error` and `error_detail`
     ├── InputFetchFailed · InputInvalid · ForbiddenSource · ConversionFailed
     ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
     ├── Interrupted · TimedOut · PromptVanished
+    ├── Unfit · NoWorker · DeadlineExceeded
     ├── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
     └── StorageDenied · StorageUnreachable · ObjectTaken · ObjectUnknown
 """
@@ -192,6 +193,12 @@ class TooManyJobs(RequestRefused):
     code = "too_many_jobs"
 
 
+class TooManyStreams(RequestRefused):
+    """As many event streams of this key are open as it may have (UNIFIED_API_MAX_STREAMS)."""
+
+    code = "too_many_streams"
+
+
 class JobFailed(UnifiedApiError):
     """The job failed."""
 
@@ -284,6 +291,25 @@ class CrashLoop(JobFailed):
     """ComfyUI died each time it ran this job, so it is not tried again."""
 
     code = "crash_loop"
+
+
+class Unfit(JobFailed):
+    """The parameters of the task do not fit the workflow."""
+
+    # Of a request and of a task it is the same mistake.
+    code = InvalidParameters.code
+
+
+class NoWorker(JobFailed):
+    """No worker that got the task can run its workflow."""
+
+    code = "no_worker"
+
+
+class DeadlineExceeded(JobFailed):
+    """The task was not begun before its deadline."""
+
+    code = "deadline_exceeded"
 
 
 class NoOutput(JobFailed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,12 +21,18 @@ class Component:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A part by its name, and how it is whenever it is asked."""
+
+    name: str
+    look: Callable[[], Component]
+
+    @property
+    def component(self) -> Component:
+        return self.look()
+
+
 def unless(problem: str | None, state: State) -> Component:
     """A healthy part, unless there is a problem: then it is in that state."""
     return Component(state, problem) if problem else Component()
-
-
-def worst(components: dict[str, Component]) -> State:
-    """The state of the whole: that of its worst part."""
-    order = list(State)
-    return max((part.state for part in components.values()), key=order.index)

@@ -122,6 +122,8 @@ class Job(Value):
     outputs: tuple[Output, ...] = ()
     error: str | None = None
     error_detail: ErrorDetail | None = None
+    #: Taken from a queue that others take from too: this machine works on it, but does not keep it.
+    is_shared: bool = False
 
     @property
     def next_prompt_id(self) -> str:
@@ -182,6 +184,16 @@ class Job(Value):
             error=str(error),
             error_detail=detail,
         )
+
+    def cancelled(self, *, now: float) -> Job:
+        return self._with(
+            status=Status.CANCELLED, stage=None, due=None, rendered=(), finished_at=now
+        )
+
+    def shared(self, *, rendered: tuple[Rendered, ...] = ()) -> Job:
+        """As a machine takes it up that does not keep it, perhaps with what it rendered before."""
+        stage = Stage.PUBLISHING if rendered else self.stage
+        return self._with(is_shared=True, due=None, rendered=rendered, stage=stage)
 
     def put_back(self, *, due: float) -> Job:
         """To be run again from the start. Still `processing`: a status never goes back."""

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..workflows import Workflow
 from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
 from .job import Job, Submitted
 from .request import JobRequest
@@ -32,26 +31,30 @@ class Reception:
         request = JobRequest.received(slug, body, owner, idempotency_key)
         if request.may_be_replay and (earlier := await self._stored(request.job_id)):
             return request.replay(earlier)
-        workflow = self._open_for(slug)
-        try:
-            job = await request.job(workflow, self._shop.inputs.keep)
-        except OSError as error:
-            log.exception("a picture could not be stored")
-            raise NoRoom() from error
+        self._check_open()
+        job = await self.draft(request)
         if await self._insert(job):
             return Submitted(job, is_replay=False)
         # Somebody with the same key was faster.
         return request.replay(await self._stored(job.job_id) or job)
 
-    def _open_for(self, slug: str) -> Workflow:
-        """The workflow, if a job of it can be accepted now."""
+    async def draft(self, request: JobRequest) -> Job:
+        """The job of a request, without accepting it."""
+        workflow = self._shop.offer.healthy(request.slug)
+        try:
+            return await request.job(workflow, self._shop.inputs.keep)
+        except OSError as error:
+            log.exception("a picture could not be stored")
+            raise NoRoom() from error
+
+    def _check_open(self) -> None:
+        """Raises if no job can be accepted now."""
         if problem := self.closed or self._shop.spool.problem:
             raise NotReady(problem)
         if problem := self._shop.disk.problem:
             raise NoRoom(problem)
         if self.waiting >= self._shop.settings.max_pending:
             raise QueueFull()
-        return self._shop.offer.healthy(slug)
 
     async def _stored(self, job_id: str) -> Job | None:
         try:

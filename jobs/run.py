@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from ..workflows import Workflow, render
@@ -29,7 +30,7 @@ from .job import Job, Output, Stage
 from .outputs import chosen, finished_files, intact
 from .prompt import Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
-from .workshop import Workshop
+from .workshop import Disowned, Keeper, Workshop
 
 log = logging.getLogger(__name__)
 
@@ -41,36 +42,96 @@ AWAY = (PublishFailed, StorageUnreachable, StorageDenied, ObjectUnknown)
 
 
 class Run:
-    """One job on its way. `job` is its latest state, `progress` how far its prompt is."""
+    """One job on its way. `job` is its latest state, `progress` how far its prompt is.
 
-    def __init__(self, job: Job, workshop: Workshop, placed: Callable[[], None]) -> None:
+    `moved` is called with it when it has gone on so far that others may follow, and at its end.
+    """
+
+    def __init__(
+        self, job: Job, workshop: Workshop, keeper: Keeper, moved: Callable[[Run], None]
+    ) -> None:
         self.job = job
         self.progress = Progress()
-        #: Not yet in ComfyUI's queue. `placed` is called when that ends.
+        #: Not yet in ComfyUI's queue.
         self.is_ahead = True
-        self._placed = placed
+        #: Its prompt is yet to end.
+        self.needs_gpu = True
+        #: Somebody else has taken the job over.
+        self.is_disowned = False
+        self._moved = moved
         self._shop = workshop
+        self._keeper = keeper
         #: It was running when the process died: should it be why, it must not drag others along.
         self._is_suspect = job.stage is Stage.RUNNING
         self._begun = 0.0
         self._start_kept: asyncio.Future[None] | None = None
+        self._has_begun = False
+        self._is_unwanted = False
+        self._is_decided = False
+        self._task = asyncio.get_running_loop().create_task(self._to_the_end())
+        self._task.add_done_callback(self._close)
 
-    async def to_the_end(self) -> None:
-        """Completed, failed, or waiting to be run again."""
+    @property
+    def is_under_way(self) -> bool:
+        """Its prompt has begun, or its result is being published: work would be lost."""
+        return self._start_kept is not None or self.job.stage is Stage.PUBLISHING
+
+    def cancel(self) -> None:
+        """Have it end cancelled, unless its end is decided: what is published stays."""
+        if self._is_decided or self._is_unwanted or self.job.stage is Stage.PUBLISHING:
+            return
+        self._is_unwanted = True
+        # A task that is cancelled before its first step never takes one.
+        if self._has_begun:
+            self._task.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        return self._task.done()
+
+    async def ended(self, timeout: float | None = None) -> None:
+        """Wait until it is over, for so many seconds at most."""
+        await asyncio.wait({self._task}, timeout=timeout)
+
+    def abandon(self) -> None:
+        """Let go of it as it is, for somebody to take it up again."""
+        self._task.cancel()
+
+    async def _to_the_end(self) -> None:
+        """Completed, failed, cancelled, or waiting to be run again."""
+        self._has_begun = True
         try:
-            await self._go_on()
-        except JobFailed as failure:
-            await self._fail(failure)
-        except Exception:
-            log.exception("job %s met a fault of this service", self.job.job_id)
-            await self._fail(InternalError())
+            end = await self._end()
+            self._is_decided = True
+            await self._keep(end)
+        except Disowned:
+            log.warning("job %s: somebody else has taken it over", self.job.job_id)
+            self.is_disowned = True
         await self._clean_up()
 
-    async def _go_on(self) -> None:
+    async def _end(self) -> Job:
+        """The job as it ends here."""
+        try:
+            return await self._go_on()
+        except JobFailed as failure:
+            return self._failed(failure)
+        except asyncio.CancelledError:
+            if not self._is_unwanted:
+                raise
+            return self.job.cancelled(now=time.time())
+        except Disowned:
+            raise
+        except Exception:
+            log.exception("job %s met a fault of this service", self.job.job_id)
+            return self._failed(InternalError())
+
+    async def _go_on(self) -> Job:
+        if self._is_unwanted:
+            raise asyncio.CancelledError
         outputs = await self._find() if self.job.attempt else None
         if outputs is None and not await intact(self.job.rendered):
             await self._render()
-        await self._publish(outputs)
+        return await self._publish(outputs)
 
     async def _find(self) -> tuple[Output, ...] | None:
         """What an earlier attempt published, if that can be told now."""
@@ -85,11 +146,13 @@ class Run:
             raise CrashLoop()
         workflow = self._shop.offer.definition(self.job.workflow)
         images = await self._fetch(workflow)
-        async with self._shop.places.take(self._shop.places.number if self._is_suspect else 1):
+        async with self._place():
             self.is_ahead = False
-            self._placed()
+            self._moved(self)
             ending = await self._execute(workflow, images)
             run_ms = _ms_since(self._begun)
+            self.needs_gpu = False
+            self._moved(self)
         if ending.failure:
             raise ending.failure
         rendered = await finished_files(
@@ -100,13 +163,18 @@ class Run:
         )
         await self._keep(self.job.publishing(rendered, run_ms=run_ms))
 
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        places = self._shop.places
+        source = "queue" if self.job.is_shared else "http"
+        return places.take(places.number if self._is_suspect else 1, source)
+
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
         given = self.job.parameters
         names = await self._shop.inputs.fetch(
             {name: str(given[name]) for name in workflow.images if name in given}
         )
-        self.job = self.job.fetched(inputs_ms=_ms_since(begun))
+        self._is_now(self.job.fetched(inputs_ms=_ms_since(begun)))
         return names
 
     async def _execute(self, workflow: Workflow, images: dict[str, str]) -> Ending:
@@ -122,6 +190,7 @@ class Run:
                 self._start()
             meter.hear(event, data)
             self.progress = meter.now
+            self._shop.watchers.tell(self.job.job_id)
 
         if host.is_idle:
             await self._start()
@@ -134,17 +203,17 @@ class Run:
         """Count the attempt, once; the future ends when that is on disk."""
         if self._start_kept is None:
             self._begun = time.monotonic()
-            self.job = self.job.running(now=time.time())
+            self._is_now(self.job.running(now=time.time()))
             self._start_kept = asyncio.ensure_future(self._keep(self.job))
         return self._start_kept
 
-    async def _publish(self, outputs: tuple[Output, ...] | None) -> None:
+    async def _publish(self, outputs: tuple[Output, ...] | None) -> Job:
         begun = time.monotonic()
         with self._shop.spool.holding(self.job.rendered):
             while outputs is None:
                 outputs = await self._try_to_publish()
         publish_ms = _ms_since(begun)
-        await self._keep(self.job.completed(outputs, now=time.time(), publish_ms=publish_ms))
+        return self.job.completed(outputs, now=time.time(), publish_ms=publish_ms)
 
     async def _try_to_publish(self) -> tuple[Output, ...] | None:
         """None after a failure that may pass."""
@@ -155,30 +224,37 @@ class Run:
             await asyncio.sleep(RETRY_SECONDS)
             return None
 
-    async def _fail(self, failure: JobFailed) -> None:
+    def _failed(self, failure: JobFailed) -> Job:
         most_attempts = min(failure.retries + 1, self._shop.settings.max_attempts)
         if failure.retryable and self.job.attempt < most_attempts:
             log.warning("job %s is tried again: %s", self.job.job_id, failure)
-            await self._keep(self.job.put_back(due=time.time() + RETRY_SECONDS))
-        else:
-            log.warning("job %s failed: %s", self.job.job_id, failure)
-            await self._keep(self.job.failed(failure, now=time.time()))
+            return self.job.put_back(due=time.time() + RETRY_SECONDS)
+        log.warning("job %s failed: %s", self.job.job_id, failure)
+        return self.job.failed(failure, now=time.time())
 
     async def _keep(self, job: Job) -> None:
         """Commit a state, then show it. Waits for a disk that is full or locked."""
         while True:
             try:
-                await self._shop.store.save(job)
+                await self._keeper.save(job)
                 break
             except sqlite3.Error:
                 log.exception("job %s cannot be saved; trying again", job.job_id)
                 await asyncio.sleep(RETRY_SECONDS)
+        self._is_now(job)
+
+    def _is_now(self, job: Job) -> None:
         self.job = job
+        self._shop.watchers.tell(job.job_id)
 
     async def _clean_up(self) -> None:
-        if self.job.status.is_final:
+        if self.job.status.is_final or self.job.is_shared:
             folder = self._shop.host.output_folder / FOLDER / self.job.job_id
             await off_loop(shutil.rmtree, folder, ignore_errors=True)
+
+    def _close(self, _: asyncio.Task[None]) -> None:
+        self.needs_gpu = False
+        self._moved(self)
 
 
 def remove_leftovers(shop: Workshop, keep: set[str]) -> None:

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     cors_origins: tuple[str, ...] = Field((), alias="UNIFIED_API_CORS_ORIGINS")
     rate_per_minute: int = Field(0, alias="UNIFIED_API_RATE_PER_MINUTE", ge=0)
     max_jobs_per_key: int = Field(0, alias="UNIFIED_API_MAX_JOBS_PER_KEY", ge=0)
+    max_streams: int = Field(1000, alias="UNIFIED_API_MAX_STREAMS", ge=1)
     body_timeout: float = Field(60.0, alias="UNIFIED_API_BODY_TIMEOUT", gt=0, lt=inf)
     region: str = Field("us-east-1", alias="AWS_REGION", pattern="^[a-z0-9-]+$")
     bucket: str | None = Field(
@@ -57,6 +58,17 @@ class Settings(BaseModel):
     task_table: str = Field(
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )
+    prefetch: int = Field(1, alias="SQS_PREFETCH", ge=0, le=10)
+    visibility_seconds: float = Field(120.0, alias="UNIFIED_API_VISIBILITY_SECONDS", ge=2, le=43200)
+    drain_seconds: float = Field(100.0, alias="UNIFIED_API_DRAIN_SECONDS", ge=0, lt=inf)
+    spot_notice: bool = Field(False, alias="UNIFIED_API_SPOT_NOTICE")
+    imds_url: str = Field(
+        "http://169.254.169.254",
+        alias="AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        pattern=r"^https?://[^/\s]+/?$",
+    )
+    task_days: float = Field(14.0, alias="UNIFIED_API_TASK_DAYS", gt=0, le=14)
+    gpu_instance_id: str | None = Field(None, alias="GPU_INSTANCE_ID", pattern="^i-[0-9a-f]{8,17}$")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)

@@ -92,10 +92,7 @@ class Store:
         return await self._write(
             "INSERT INTO jobs (job_id, workflow, status, owner, due, document)"
             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
-            (
-                *(job.job_id, job.workflow, job.status.value, job.owner, job.due),
-                job.model_dump_json(),
-            ),
+            _row(job),
         )
 
     async def save(self, job: Job) -> bool:
@@ -105,6 +102,26 @@ class Store:
             f" WHERE job_id = ? AND status NOT IN ({_marks(FINAL)})",
             (job.status.value, job.due, job.model_dump_json(), job.job_id, *FINAL),
         )
+
+    async def adopt(self, job: Job) -> None:
+        """Commit the state of a job that is kept elsewhere, whatever is known of it here."""
+        await self._write(
+            "INSERT INTO jobs (job_id, workflow, status, owner, due, document)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id)"
+            " DO UPDATE SET status = excluded.status, due = NULL, document = excluded.document",
+            _row(job),
+        )
+
+    async def forget(self, job_id: str) -> None:
+        """Delete a job that has not ended."""
+        await self._write(
+            f"DELETE FROM jobs WHERE job_id = ? AND status NOT IN ({_marks(FINAL)})",
+            (job_id, *FINAL),
+        )
+
+    async def cancel(self, job_id: str, *, now: float) -> Job | None:
+        """Cancel a job that nobody works on; None if there is none of this id."""
+        return await self._writer.run(_cancel, self._open_writer, job_id, now)
 
     async def claim(self, *, now: float) -> Job | None:
         """Take the oldest job that is due, now `processing`; None if there is none."""
@@ -240,12 +257,30 @@ def _claim(db: sqlite3.Connection, now: float) -> Job | None:
     ).fetchone()
     if found is None:
         return None
-    job = _job(found[0]).fetching(now=now)
+    return _taken(db, _job(found[0]).fetching(now=now))
+
+
+def _cancel(db: sqlite3.Connection, job_id: str, now: float) -> Job | None:
+    found = db.execute(
+        "SELECT document FROM jobs WHERE job_id = ? AND due IS NOT NULL", (job_id,)
+    ).fetchone()
+    if found is None:
+        return None
+    return _taken(db, _job(found[0]).cancelled(now=now))
+
+
+def _taken(db: sqlite3.Connection, job: Job) -> Job:
+    """A job that waited, in its new state."""
     db.execute(
         "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
         (job.status.value, job.model_dump_json(), job.job_id),
     )
     return job
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    known = (job.job_id, job.workflow, job.status.value, job.owner, job.due)
+    return (*known, job.model_dump_json())
 
 
 def _job(document: str) -> Job:

@@ -8,16 +8,22 @@ routes, engine, seam
      │ <─────────────────────── (await brings the answer back)
      │ ── put into ComfyUI's own queue ─────────────────────────> runs the prompt
      │ <──────────────────────────────── post(loop, function) ─── tells that it ended
+     │
+     │                               sqs-listener: an event loop of its own, so that held
+     │                               messages stay held whatever holds the first loop up
+     │ <── on(loop, coroutine) ────> claims, heartbeats
+                                          │ ── in_daemon(work) ──> a long poll
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,13 +38,72 @@ async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
 
 def post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
-    """From any thread: have the loop call `function` soon. Never blocks."""
-    loop.call_soon_threadsafe(function, *args)
+    """From any thread: have the loop call `function` soon, unless it is closed. Never blocks."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
+
+
+async def on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Have another thread's loop do it, and bring the answer back. Cancelling cancels it there."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work in a thread of its own, which the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        told: tuple[Callable[[Any], None], Any]
+        try:
+            told = answer.set_result, work(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            told = answer.set_exception, error
+        post(loop, _settle, answer, *told)
+
+    threading.Thread(target=call, name=name, daemon=True).start()
+    return await answer
+
+
+def _settle(answer: asyncio.Future[Any], settle: Callable[[Any], None], value: object) -> None:
+    if not answer.done():
+        settle(value)
 
 
 def is_thread_alive(name_part: str) -> bool:
     """Whether a thread whose name contains `name_part` is running."""
     return any(name_part in thread.name for thread in threading.enumerate())
+
+
+class LoopThread:
+    """A thread with an event loop of its own, which the end of the process does not wait for."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin with this work."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def stop(self) -> None:
+        """End the thread, whatever it does. It must have been started."""
+        asyncio.run_coroutine_threadsafe(_drop_all(), self.loop).result()
+        post(self.loop, self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+async def _drop_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Lane:

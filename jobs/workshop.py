@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from .offer import Offer
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
 from .store import Store
+from .watch import Watchers
 
 
 class Host(Protocol):
@@ -47,28 +49,86 @@ class Results(Protocol):
     def path(self, job: Job, number: int) -> Path: ...
 
 
+class Keeper(Protocol):
+    """Where the states of a job are kept."""
+
+    async def save(self, job: Job) -> bool:
+        """Keep a state. False if the job has ended otherwise. May raise Disowned."""
+
+
+class Disowned(Exception):
+    """Somebody else has taken the job over: whatever is done here does not count."""
+
+
+class SharedKeeper:
+    """Keeps a job where it belongs, and a copy here while this machine works on it."""
+
+    def __init__(self, home: Keeper, store: Store) -> None:
+        self._home = home
+        self._store = store
+
+    async def save(self, job: Job) -> bool:
+        try:
+            await self._home.save(job)
+        except Disowned:
+            await self._store.forget(job.job_id)
+            raise
+        if job.due is None:
+            return await self._store.save(job)
+        await self._store.forget(job.job_id)
+        return True
+
+
 class Places:
-    """The places for our prompts in ComfyUI's queue, given out first come, first served."""
+    """The places for our prompts in ComfyUI's queue.
+
+    First come, first served; but sources of jobs take turns, so that none waits for all of another.
+    """
 
     def __init__(self, number: int = 2) -> None:
         self.number = number
         self._free = number
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
+        #: Who waits, by source; the source that was served longest ago comes first.
+        self._lines: dict[str, deque[_Ticket]] = {}
 
     @asynccontextmanager
-    async def take(self, count: int) -> AsyncIterator[None]:
+    async def take(self, count: int, source: str = "") -> AsyncIterator[None]:
         """Hold `count` places; all of them means to run alone."""
-        async with self._turn:
-            while self._free < count:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= count
+        ticket = _Ticket(count, asyncio.get_running_loop().create_future())
+        if source not in self._lines:
+            self._lines = {source: deque(), **self._lines}
+        self._lines[source].append(ticket)
+        self._serve()
         try:
+            await ticket.called
             yield
         finally:
-            self._free += count
-            self._freed.set()
+            if ticket.is_served:
+                self._free += count
+            else:
+                self._lines[source].remove(ticket)
+            self._serve()
+
+    def _serve(self) -> None:
+        while source := next((name for name, line in self._lines.items() if line), None):
+            ticket = self._lines[source][0]
+            # Nobody overtakes one who needs more room: he would wait for ever.
+            if ticket.count > self._free:
+                return
+            self._free -= ticket.count
+            line = self._lines.pop(source)
+            line.popleft()
+            ticket.is_served = True
+            self._lines[source] = line
+            if not ticket.called.done():
+                ticket.called.set_result(None)
+
+
+@dataclass(eq=False)
+class _Ticket:
+    count: int
+    called: asyncio.Future[None]
+    is_served: bool = False
 
 
 class Spool:
@@ -110,3 +170,4 @@ class Workshop:
     spool: Spool
     settings: Settings
     places: Places = field(default_factory=Places)
+    watchers: Watchers = field(default_factory=Watchers)

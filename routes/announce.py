@@ -16,13 +16,15 @@ UNLOCKED = (
 log = logging.getLogger(__name__)
 
 
-def announce(service: Service, surface: Surface, *, url: str, bucket: str | None) -> None:
+def announce(
+    service: Service, surface: Surface, *, url: str, bucket: str | None, queue: str | None
+) -> None:
     """`url` is where the web server of this process answers, without a path."""
     offered = service.offer.all()
     healthy = sum(one.is_healthy for one in offered)
     log.info(
         "Unified API %s: %s%s | workflows: %d healthy, %d unhealthy | storage: %s"
-        " | auth: %s | queue: off",
+        " | auth: %s | queue: %s",
         surface.version,
         url,
         PREFIX,
@@ -30,6 +32,7 @@ def announce(service: Service, surface: Surface, *, url: str, bucket: str | None
         len(offered) - healthy,
         f"s3://{bucket}" if bucket else "local folder",
         _auth(surface),
+        queue.rsplit("/", 1)[-1] if queue else "off",
     )
     if surface.keyring.is_required and not (surface.is_local or surface.is_locked):
         log.warning("Unified API: %s", UNLOCKED)

@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs.keys import Scope
-from . import about, jobs, openapi
+from . import about, events, jobs, openapi
 from .door import admit
 from .problems import problems
 from .record import record
@@ -21,7 +21,9 @@ API = [
     web.get("/workflows/{slug}", about.workflow),
     web.get("/jobs", jobs.read_all),
     web.get("/jobs/{job_id}", jobs.read),
+    web.get("/jobs/{job_id}/events", events.events),
     web.get(r"/jobs/{job_id}/outputs/{number:\d{1,4}}", jobs.output),
+    web.post("/jobs/{job_id}/cancel", jobs.cancel),
     web.post("/{workflow}/jobs", jobs.create),
     web.get("/{workflow}/jobs/{job_id}", jobs.read),
 ]
@@ -36,7 +38,9 @@ NEEDS: dict[Handler, Scope] = {
     jobs.read_all: Scope.READ,
     jobs.read: Scope.READ,
     jobs.output: Scope.READ,
+    events.events: Scope.READ,
     jobs.create: Scope.SUBMIT,
+    jobs.cancel: Scope.CANCEL,
 }
 
 OURS = web.AppKey("unified_api", web.Application)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TypeVar
 
 from aiohttp import web
 
-from ..jobs.errors import InvalidQuery, UnknownJob
-from ..jobs.job import Job, Status, Submitted
+from ..jobs.errors import InvalidQuery
+from ..jobs.job import Status, Submitted
 from ..jobs.keys import Scope
 from ..jobs.prompt import Progress
 from .body import in_time, read_parameters
 from .door import caller_of, idempotency_key_of
-from .service import origin_of, service_of, surface_of
-from .view import PREFIX, JobView, view
+from .events import settled, wait_of
+from .service import service_of, surface_of
+from .shown import own_job, shown
+from .view import PREFIX, JobView
 
 T = TypeVar("T")
 
@@ -24,19 +27,32 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 async def create(request: web.Request) -> web.Response:
+    wait = wait_of(request)
     job, is_replay = await _submitted(request)
-    shown = await _view(request, job, Progress())
+    progress = Progress()
     headers = {"Location": f"{PREFIX}/jobs/{job.job_id}", "Retry-After": str(POLL_SECONDS)}
     if is_replay:
-        return _reply(shown, headers={**headers, "Idempotency-Replayed": "true"})
-    return _reply(shown, status=202, headers=headers)
+        headers["Idempotency-Replayed"] = "true"
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait}"
+        job, progress = await settled(service_of(request), job.job_id, wait)
+    is_done = is_replay or job.status.is_final
+    return _reply(
+        await shown(request, job, progress), status=200 if is_done else 202, headers=headers
+    )
 
 
 async def read(request: web.Request) -> web.Response:
-    job, progress = await _get(request)
-    if request.match_info.get("workflow", job.workflow) != job.workflow:
-        raise UnknownJob()
-    return _reply(await _view(request, job, progress))
+    job, progress = await own_job(request)
+    if wait := wait_of(request):
+        job, progress = await settled(service_of(request), job.job_id, wait)
+    return _unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    await own_job(request)
+    job, progress = await service_of(request).cancel(request.match_info["job_id"])
+    return _reply(await shown(request, job, progress))
 
 
 async def read_all(request: web.Request) -> web.Response:
@@ -52,15 +68,15 @@ async def read_all(request: web.Request) -> web.Response:
         after=_number(request, "after", None),
     )
     page, has_more = found[:limit], len(found) > limit
-    views = [await _view(request, job, progress) for _, job, progress in page]
+    views = [await shown(request, job, progress) for _, job, progress in page]
     cursor = str(page[-1][0]) if has_more else None
-    data = [shown.model_dump() for shown in views]
+    data = [one.model_dump() for one in views]
     return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
 
 
 async def output(request: web.Request) -> web.StreamResponse:
     job_id, number = request.match_info["job_id"], int(request.match_info["number"])
-    job, _ = await _get(request)
+    job, _ = await own_job(request)
     if number < len(job.outputs) and (link := await service_of(request).link(job.outputs[number])):
         return web.Response(status=302, headers={"Location": link.url, "Cache-Control": "no-store"})
     path = await service_of(request).output_path(job_id, number)
@@ -87,28 +103,28 @@ async def _submitted(request: web.Request) -> Submitted:
         return await service.submit(slug, parameters, owner=name, idempotency_key=key)
 
 
-async def _get(request: web.Request) -> tuple[Job, Progress]:
-    """The job of the path. Raises UnknownJob, also if it is somebody else's."""
-    job, progress = await service_of(request).get(request.match_info["job_id"])
-    if not caller_of(request).sees(job.owner):
-        raise UnknownJob()
-    return job, progress
-
-
-async def _view(request: web.Request, job: Job, progress: Progress) -> JobView:
-    links = [await service_of(request).link(output) for output in job.outputs]
-    return view(job, progress, links, origin_of(request))
-
-
 def _reply(
-    shown: JobView, *, status: int = 200, headers: dict[str, str] | None = None
+    job: JobView,
+    *,
+    status: int = 200,
+    cache: str = "no-store",
+    headers: dict[str, str] | None = None,
 ) -> web.Response:
     return web.Response(
-        text=shown.model_dump_json(),
+        text=job.model_dump_json(),
         content_type="application/json",
         status=status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        headers={"Cache-Control": cache, **(headers or {})},
     )
+
+
+def _unless_known(request: web.Request, reply: web.Response) -> web.Response:
+    """The reply, or 304 for a caller who has this very one."""
+    reply.etag = sha256(str(reply.text).encode()).hexdigest()[:32]
+    if reply.etag in (request.if_none_match or ()):
+        reply.body = None
+        reply.set_status(304)
+    return reply
 
 
 def _status(request: web.Request) -> Status | None:

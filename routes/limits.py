@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from ..jobs.errors import RateLimited, TooManyJobs
+from ..jobs.errors import RateLimited, TooManyJobs, TooManyStreams
 
 MINUTE = 60.0
 
@@ -59,10 +60,30 @@ class Quota:
             yield
 
 
+class Streams:
+    """How many event streams of one key may be open. Callers without a key count as one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str | None] = Counter()
+
+    @contextmanager
+    def one(self, name: str | None) -> Iterator[None]:
+        """Raises TooManyStreams."""
+        if self._open[name] >= self._most:
+            raise TooManyStreams()
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+
+
 @dataclass(frozen=True)
 class Limits:
     """All of them; by default there are none but the time for a body."""
 
     rate: Rate = field(default_factory=Rate)
     quota: Quota = field(default_factory=Quota)
+    streams: Streams = field(default_factory=lambda: Streams(1000))
     body_seconds: float = 60.0

@@ -39,6 +39,20 @@ IDEMPOTENCY_KEY: Part = {
 }
 
 
+WAIT: Part = {
+    "name": "wait",
+    "in": "query",
+    "description": "Answer when the job has ended, or after so many seconds (60 at most).",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+}
+PREFER: Part = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=n`: answer when the job has ended, or after n seconds (60 at most).",
+    "schema": TEXT,
+}
+
+
 async def document(request: web.Request) -> web.Response:
     surface = surface_of(request)
     offered = service_of(request).offer.all()
@@ -83,7 +97,9 @@ def _fixed_paths() -> dict[str, Part]:
         f"{PREFIX}/workflows": {"get": _get("The catalog")},
         f"{PREFIX}/workflows/{{slug}}": {"get": _get("A workflow", _in_path("slug"))},
         f"{PREFIX}/jobs": {"get": _get("Jobs, newest first", *_list_parameters())},
-        f"{PREFIX}/jobs/{{job_id}}": {"get": _get("A job", job_id, schema=JOB)},
+        f"{PREFIX}/jobs/{{job_id}}": {"get": _get("A job", job_id, WAIT, schema=JOB)},
+        f"{PREFIX}/jobs/{{job_id}}/events": {"get": _stream(job_id)},
+        f"{PREFIX}/jobs/{{job_id}}/cancel": {"post": _get("Cancel a job", job_id, schema=JOB)},
         f"{PREFIX}/jobs/{{job_id}}/outputs/{{number}}": {"get": _file(job_id, number)},
     }
 
@@ -92,7 +108,7 @@ def _paths_of(workflow: Workflow) -> dict[str, Part]:
     submit = {
         "summary": workflow.title,
         "description": workflow.description,
-        "parameters": [IDEMPOTENCY_KEY],
+        "parameters": [IDEMPOTENCY_KEY, PREFER],
         "requestBody": {
             "required": True,
             "content": {
@@ -102,12 +118,12 @@ def _paths_of(workflow: Workflow) -> dict[str, Part]:
         },
         "responses": {
             "202": _answer("Accepted: the job is on disk", JOB),
-            "200": _answer("Accepted earlier, by an equal request", JOB),
+            "200": _answer("Ended already, or accepted earlier by an equal request", JOB),
             "default": _problem(),
         },
     }
     path = f"{PREFIX}/{workflow.slug}/jobs"
-    one = _get("A job of this workflow", _in_path("job_id"), schema=JOB)
+    one = _get("A job of this workflow", _in_path("job_id"), WAIT, schema=JOB)
     return {path: {"post": submit}, f"{path}/{{job_id}}": {"get": one}}
 
 
@@ -154,6 +170,13 @@ def _file(*parameters: Part) -> Part:
     file = _get("A result that is kept on this machine", *parameters)
     file["responses"] |= {"200": answer, "206": answer}
     return file
+
+
+def _stream(*parameters: Part) -> Part:
+    answer = {"description": "Its changes, to its end", "content": {"text/event-stream": {}}}
+    stream = _get("A job as a stream of server-sent events", *parameters)
+    stream["responses"] |= {"200": answer, "204": {"description": "There is no more to tell"}}
+    return stream
 
 
 def _list_parameters() -> list[Part]:

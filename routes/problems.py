@@ -36,6 +36,7 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.UnknownHost: HTTPStatus.FORBIDDEN,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyJobs: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,

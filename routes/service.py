@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from ..jobs.offer import Offer
 from ..jobs.prompt import Progress
 from ..jobs.settings import Settings
 from .auth import Keyring
-from .limits import Limits, Quota, Rate
+from .limits import Limits, Quota, Rate, Streams
 
 
 class Service(Protocol):
@@ -44,6 +44,8 @@ class Service(Protocol):
         after: int | None = None,
     ) -> list[tuple[int, Job, Progress]]: ...
     async def count_unfinished(self, owner: str) -> int: ...
+    async def cancel(self, job_id: str) -> tuple[Job, Progress]: ...
+    def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]: ...
     async def link(self, output: Output) -> Link | None: ...
     async def output_path(self, job_id: str, number: int) -> Path: ...
     def components(self) -> dict[str, Component]: ...
@@ -100,6 +102,7 @@ class Surface:
             limits=Limits(
                 Rate(settings.rate_per_minute),
                 Quota(settings.max_jobs_per_key),
+                Streams(settings.max_streams),
                 settings.body_timeout,
             ),
             is_locked=settings.protect == "all",

@@ -35,6 +35,8 @@ class OutputView(BaseModel):
 
 class Urls(BaseModel):
     self: str
+    events: str
+    cancel: str
 
 
 class JobView(BaseModel):
@@ -85,7 +87,7 @@ def view(job: Job, progress: Progress, links: Sequence[Link | None], origin: str
         finished_at=rfc3339(job.finished_at),
         timings=job.timings,
         error_detail=job.error_detail,
-        urls=Urls(self=f"{PREFIX}/jobs/{job.job_id}"),
+        urls=_urls(job),
     )
 
 
@@ -95,6 +97,11 @@ def _output(output: Output, link: Link) -> OutputView:
 
 def _path(job: Job, number: int) -> str:
     return f"{PREFIX}/jobs/{job.job_id}/outputs/{number}"
+
+
+def _urls(job: Job) -> Urls:
+    path = f"{PREFIX}/jobs/{job.job_id}"
+    return Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel")
 
 
 def _progress(job: Job, progress: Progress) -> ProgressView:

@@ -146,6 +146,7 @@ def test_every_route_is_public_or_needs_a_scope():
         ("read", "GET", f"{DRAW}/nobody", 404),
         ("read", "GET", f"{JOBS}/nobody/outputs/0", 404),
         ("submit", "POST", DRAW, 202),
+        ("cancel", "POST", f"{JOBS}/nobody/cancel", 404),
     ],
 )
 async def test_each_route_takes_its_scope_or_admin_and_no_other(door, scope, method, path, status):
@@ -364,6 +365,7 @@ async def test_a_job_exists_for_its_owner_and_for_admins_alone(door, bench):
 
     assert seen == {"ann": [200] * 3, "bob": [404] * 3, "root": [200] * 3}
     assert lists == {"ann": [job_id], "bob": [], "root": [job_id]}
+    assert (await client.post(f"{JOBS}/{job_id}/cancel", headers=bearer("bob"))).status == 404
 
 
 async def test_a_stranger_is_told_the_same_of_a_job_as_of_none(door):
@@ -717,6 +719,6 @@ async def test_the_line_names_job_workflow_key_and_request(door, caplog):
 async def test_the_start_tells_how_the_door_is(engine, caplog, surface, word):
     caplog.set_level("INFO")
 
-    announce(engine, Surface("1", **surface), url="http://127.0.0.1:8188", bucket=None)
+    announce(engine, Surface("1", **surface), url="http://a:8188", bucket=None, queue=None)
 
     assert word in caplog.text

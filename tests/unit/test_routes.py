@@ -122,6 +122,24 @@ async def test_a_job_is_read_below_its_workflow_and_no_other(ask):
     assert (await ask("GET", f"{EDIT}/{job_id}")).code == "unknown_job"
 
 
+async def test_a_job_is_cancelled_by_its_url_however_often(ask, bench):
+    bench.host.gate.clear()
+    job = (await ask("POST", DRAW, json={})).json
+
+    first = await ask("POST", job["urls"]["cancel"])
+    again = await ask("POST", job["urls"]["cancel"])
+
+    assert (first.status, first.json["status"]) == (200, "cancelled")
+    assert (again.status, again.json) == (200, first.json)
+    assert (await ask("GET", job["urls"]["self"])).json == first.json
+
+
+async def test_a_job_that_has_ended_is_told_as_it_is_when_it_is_cancelled(ask, ended):
+    done = await ended(ask, await ask("POST", DRAW, json={}))
+
+    assert (await ask("POST", done["urls"]["cancel"])).json == done
+
+
 async def test_null_means_omitted(ask):
     job = (await ask("POST", DRAW, json={"text": None, "seed": None, "size": None})).json
 

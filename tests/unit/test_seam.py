@@ -46,6 +46,12 @@ class NewQueue:
         with self.mutex:
             self.queue.append(item)
 
+    def delete_queue_item(self, is_wanted):
+        with self.mutex:
+            found = [item for item in self.queue if is_wanted(item)][:1]
+            self.queue = [item for item in self.queue if item not in found]
+        return bool(found)
+
     def get_tasks_remaining(self):
         return len(self.queue) + len(self.currently_running)
 
@@ -85,17 +91,21 @@ class Planted:
             listen="127.0.0.1", port=8188, tls_keyfile=None, tls_certfile=None
         )
         self.node_classes = {}
-        self.interrupts = 0
-        #: What ComfyUI says of a graph, or raises.
+        #: What ran at each interrupt.
+        self.interrupted = []
+        #: What ComfyUI says of a graph, or raises, once it has judged.
         self.verdict = (True, None, ["1"], {})
+        self.has_judged = asyncio.Event()
+        self.has_judged.set()
 
     async def validate_prompt(self, prompt_id, graph, partial):
+        await self.has_judged.wait()
         if isinstance(self.verdict, Exception):
             raise self.verdict
         return self.verdict
 
     def interrupt(self):
-        self.interrupts += 1
+        self.interrupted += [item[1] for item in self.queue.currently_running.values()]
 
     def directory(self, kind):
         folders = {kind: self.folder / kind for kind in ("output", "temp", "input")}
@@ -174,6 +184,17 @@ def finish(planted):
 
 
 @pytest.fixture
+def worker():
+    """The thread by whose name ComfyUI's worker is known."""
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="Thread-1 (prompt_worker)")
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
 def saved(planted):
     """Write a file into one of ComfyUI's folders."""
 
@@ -184,6 +205,12 @@ def saved(planted):
         return path
 
     return write
+
+
+async def until_swept(planted):
+    """The next sweep has passed: it gives us our place among the clients back first of all."""
+    planted.server.sockets.clear()
+    await until(lambda: planted.server.sockets)
 
 
 def entry(filename, subfolder=FOLDER, kind="output"):
@@ -363,9 +390,131 @@ async def test_the_sweep_interrupts_a_prompt_that_runs_for_too_long_and_no_other
     await run("waiting", limit_seconds=0.0)
     planted.queue.begin()
 
-    await until(lambda: planted.interrupts)
+    await until(lambda: planted.interrupted)
 
-    assert planted.interrupts == 1
+    assert planted.interrupted == ["late"]
+
+
+# Nobody waits any more
+
+
+async def cancel(task):
+    """As a caller does it; how long it took."""
+    begun = asyncio.get_running_loop().time()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return asyncio.get_running_loop().time() - begun
+
+
+def queued(planted):
+    return [item[1] for item in planted.queue.queue]
+
+
+async def test_cancelled_while_the_graph_is_judged_it_is_never_queued(host, planted):
+    planted.has_judged.clear()
+    task = asyncio.ensure_future(host.run(Prompt("p", GRAPH, FOLDER, 60.0), lambda *_: None))
+    await asyncio.sleep(0)
+
+    await cancel(task)
+    planted.has_judged.set()
+    await until_swept(planted)
+
+    assert planted.queue.queue == []
+
+
+async def test_cancelled_while_it_waits_it_is_taken_out_and_no_other(run, planted, finish):
+    planted.queue.put((1, "theirs", {}, {}, []))
+    before, unwanted, after = await run("a"), await run("b"), await run("c")
+
+    await cancel(unwanted)
+
+    assert queued(planted) == ["theirs", "a", "c"]
+    for _ in range(3):
+        await finish()
+    assert [(await task).failure for task in (before, after)] == [None, None]
+    assert planted.interrupted == []
+
+
+async def test_cancelled_while_it_runs_it_is_interrupted_and_nobody_waits_for_that(run, planted):
+    unwanted = await run()
+    planted.queue.begin()
+
+    seconds = await cancel(unwanted)
+
+    assert planted.interrupted == ["p"]
+    assert "p" not in planted.queue.history
+    assert seconds < 0.5
+
+
+async def test_an_interrupt_that_comfyui_lost_is_repeated_until_the_prompt_has_ended(
+    run, planted, host
+):
+    unwanted, other = await run("a"), await run("b")
+    item_id = planted.queue.begin()
+    await cancel(unwanted)
+
+    await until(lambda: len(planted.interrupted) >= 3)
+    planted.queue.task_done(item_id, {}, INTERRUPTED)
+    planted.queue.begin()
+    await until_swept(planted)
+
+    assert set(planted.interrupted) == {"a"}
+    assert not other.done()
+
+
+async def test_cancelled_at_its_end_it_disturbs_nothing(run, planted):
+    task = await run("a")
+    await run("b")
+    planted.queue.task_done(planted.queue.begin(), {}, SUCCESS)
+    planted.queue.begin()
+
+    await cancel(task)
+    await until_swept(planted)
+
+    assert planted.interrupted == []
+
+
+async def test_what_an_unwanted_prompt_tells_is_not_heard(run, planted):
+    heard = []
+    task = await run(hear=lambda event, data: heard.append(event))
+    item_id = planted.queue.begin()
+    await cancel(task)
+
+    (ear,) = planted.server.sockets.values()
+    await ear.send_json({"type": "execution_start", "data": {"prompt_id": "p"}})
+    planted.queue.task_done(item_id, {}, SUCCESS)
+
+    assert heard == []
+
+
+@pytest.mark.parametrize("why", ["cancelled", "late"])
+async def test_a_prompt_that_does_not_stop_is_a_problem_until_it_does(
+    run, planted, host, seam, worker, monkeypatch, why
+):
+    task = await run(limit_seconds=0.0 if why == "late" else 60.0)
+    item_id = planted.queue.begin()
+    if why == "cancelled":
+        await cancel(task)
+    await until(lambda: planted.interrupted)
+    assert host.problem is None
+
+    monkeypatch.setattr(seam, "GRACE_SECONDS", 0.0)
+    problem = await until(lambda: host.problem)
+    planted.queue.task_done(item_id, {}, INTERRUPTED)
+    await until(lambda: host.problem is None)
+
+    assert "does not stop" in problem
+
+
+async def test_a_prompt_that_does_not_stop_at_its_limit_is_given_up(
+    run, planted, seam, monkeypatch
+):
+    monkeypatch.setattr(seam, "GRACE_SECONDS", 0.0)
+    task = await run(limit_seconds=0.0)
+    planted.queue.begin()
+
+    assert isinstance((await task).failure, TimedOut)
 
 
 # What comes in between

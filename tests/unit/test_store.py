@@ -144,6 +144,44 @@ async def test_saving_an_unknown_job_changes_nothing(store):
     assert await store.get("a") is None
 
 
+async def test_a_job_that_waits_can_be_cancelled_and_is_not_claimed_any_more(store):
+    await store.insert(job("a"))
+
+    cancelled = await store.cancel("a", now=5.0)
+
+    assert (cancelled.status, cancelled.finished_at) == (Status.CANCELLED, 5.0)
+    assert await store.get("a") == cancelled
+    assert await store.claim(now=9.0) is None
+
+
+async def test_a_job_that_was_taken_up_is_not_cancelled_by_the_store(store):
+    await store.insert(job("a"))
+    claimed = await store.claim(now=2.0)
+
+    assert await store.cancel("a", now=5.0) is None
+    assert await store.get("a") == claimed
+
+
+async def test_a_job_that_is_kept_elsewhere_takes_the_place_of_what_was_known(store):
+    failed = job("a", due=None).failed(ExecutionFailed(), now=2.0)
+    await store.insert(failed)
+    again = job("a").shared()
+
+    await store.adopt(again)
+
+    assert await store.get("a") == again
+    assert await store.claim(now=9.0) is None
+
+
+async def test_a_job_is_forgotten_unless_it_has_ended(store):
+    ended = job("b", due=None).failed(ExecutionFailed(), now=2.0)
+    for each in (job("a").shared(), ended):
+        await store.adopt(each)
+        await store.forget(each.job_id)
+
+    assert (await store.get("a"), await store.get("b")) == (None, ended)
+
+
 async def test_waiting_jobs_are_counted(store):
     for each in ("a", "b", "c"):
         await store.insert(job(each))

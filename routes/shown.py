@@ -1,0 +1,27 @@
+"""The job of a request, and how it is shown to the one who asks."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..jobs.errors import UnknownJob
+from ..jobs.job import Job
+from ..jobs.prompt import Progress
+from .door import caller_of
+from .service import origin_of, service_of
+from .view import JobView, view
+
+
+async def own_job(request: web.Request) -> tuple[Job, Progress]:
+    """The job of the path. Raises UnknownJob, also if it is somebody else's."""
+    job, progress = await service_of(request).get(request.match_info["job_id"])
+    if not caller_of(request).sees(job.owner):
+        raise UnknownJob()
+    if request.match_info.get("workflow", job.workflow) != job.workflow:
+        raise UnknownJob()
+    return job, progress
+
+
+async def shown(request: web.Request, job: Job, progress: Progress) -> JobView:
+    links = [await service_of(request).link(output) for output in job.outputs]
+    return view(job, progress, links, origin_of(request))
