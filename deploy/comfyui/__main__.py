@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
+from typing import NoReturn
 
 from .checks import run_checks, run_kills
 from .demo import demo
 from .existing import add_requirements, existing_comfyui, install_into_existing
 from .keys import keys
 from .places import ComfyUI
-from .provide import everything_for_tests, own_comfyui
-from .report import Failure
+from .provide import everything_for_tests, own_comfyui, python_with_moto
+from .report import Failure, guarded
 from .serve import serve
 
 HELP = """ComfyUI Unified API Service
 
   ./install.sh                  install the requirements into the ComfyUI this folder stands in
   ./install.sh demo             run one job on a real ComfyUI and show the result
+  ./install.sh demo --aws       the same through queue and table, on an AWS emulator (moto)
   ./install.sh serve [options]  start ComfyUI with the plugin; options are ComfyUI's (--port N ...)
   ./install.sh test [arguments] run all checks and tests; arguments are pytest's
   ./install.sh kills [rounds]   the longer crash test: kill -9 again and again; resumable
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> int:
     verb, options = (arguments or ["install"])[0], arguments[1:]
     if verb == "install":
         install_into_existing()
+    elif arguments == ["demo", "--aws"]:
+        become_aws_demo(ready_comfyui())
     elif verb == "demo":
         demo(ready_comfyui())
     elif verb == "serve":
@@ -58,6 +62,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def become_aws_demo(comfyui: ComfyUI) -> NoReturn:
+    """Only a Python with packages can speak to AWS; nothing needs this one any more."""
+    python = str(python_with_moto())
+    call = [python, "-m", "deploy.aws", str(comfyui.tree), str(comfyui.python)]
+    os.execv(python, call)
+
+
 def ready_comfyui() -> ComfyUI:
     comfyui = existing_comfyui()
     if comfyui is None:
@@ -66,20 +77,5 @@ def ready_comfyui() -> ComfyUI:
     return comfyui
 
 
-def guarded(arguments: list[str]) -> int:
-    # In the background SIGINT comes ignored; what we started must end with us all the same.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return main(arguments)
-    except Failure as failure:
-        if failure.details:
-            print(failure.details, file=sys.stderr)
-        print(failure, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(guarded(sys.argv[1:]))
+    sys.exit(guarded(main, sys.argv[1:]))

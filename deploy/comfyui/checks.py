@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from .places import ROOT, TYPING, link_to_clone
+from .places import PACKAGE, PACKAGES, ROOT, link_to_clone
 from .provide import python_with_oldest_aiohttp
 from .report import say
 
@@ -30,7 +30,7 @@ def run_checks(python: Path, pytest_arguments: list[str]) -> int:
         )
     checks["pytest"] = (python, ["pytest", "--durations=15", *pytest_arguments])
     # mypy takes the name of a package from its folder.
-    link_to_clone(TYPING / "unified_api")
+    link_to_clone(PACKAGE)
     failed = [
         name
         for name, (with_python, call) in checks.items()
@@ -42,7 +42,7 @@ def run_checks(python: Path, pytest_arguments: list[str]) -> int:
 
 def is_clean(python: Path, name: str, call: list[str]) -> bool:
     say(f"== {name}")
-    environment = {**os.environ, "MYPYPATH": str(TYPING)}
+    environment = {**os.environ, "MYPYPATH": str(PACKAGES)}
     done = subprocess.run([str(python), "-m", *call], cwd=ROOT, env=environment, check=False)
     return done.returncode == 0
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .places import DEMO_BASE, PICTURE, ComfyUI
+from .process import http
 from .report import Failure, say
-from .server import http, prepare, running
+from .server import prepare, running
 
 JOB_SECONDS = 120
 POLL_SECONDS = 0.3
 REQUEST_SECONDS = 30
-WIDTH, HEIGHT = 384, 256
+WIDTH, HEIGHT = 300, 200
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # A demo must neither take work from a real queue nor publish to a real bucket.
 SERVICE_SETTINGS = {
@@ -118,5 +119,5 @@ def get(request: urllib.request.Request | str) -> bytes:
     except urllib.error.HTTPError as error:
         raise Failure(f"The API answered {error.code}: {error.read().decode()}") from error
     except OSError as error:
-        raise Failure(f"ComfyUI stopped answering: {error}.") from error
+        raise Failure(f"The API stopped answering: {error}.") from error
     return content

@@ -9,6 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements.txt"
 TEST_REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+MOTO_SERVER = ROOT / "tests" / "aws" / "moto_server.py"
 LAUNCHER = ROOT / "deploy" / "comfyui" / "launch.py"
 SOURCES = ROOT / "deploy" / "comfyui" / "sources"
 PICTURE = ROOT / "deploy" / "comfyui" / "picture.png"
@@ -17,7 +18,9 @@ OURS = ROOT / ".comfyui"
 VENV = OURS / "venv"
 OLDEST_AIOHTTP_VENV = OURS / "venv-oldest-aiohttp"
 LOGS = OURS / "logs"
-TYPING = OURS / "typing"
+# The clone by the name of its package, for whatever imports it.
+PACKAGES = OURS / "packages"
+PACKAGE = PACKAGES / "unified_api"
 # Two bases: a demo must not share the job store of a `serve` that is running.
 SERVE_BASE = OURS / "base"
 DEMO_BASE = OURS / "demo"

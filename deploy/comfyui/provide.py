@@ -55,6 +55,16 @@ def python_with_oldest_aiohttp() -> Path:
     return python
 
 
+def python_with_moto() -> Path:
+    """A Python with the plugin's packages and the AWS emulator; it need not be ComfyUI's."""
+    python = own_python()
+    install_once(python, "plugin", REQUIREMENTS.read_text(encoding="utf-8"))
+    for_tests = TEST_REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    (moto,) = (line for line in for_tests if package(line) == "moto")
+    install_once(python, "moto", moto)
+    return python
+
+
 def own_python(venv: Path = VENV) -> Path:
     python = python_in(venv)
     if not has_pip(python):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +24,22 @@ class Failure(Exception):
     def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
         self.details = details
+
+
+def guarded(main: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The exit status of `main`, whatever ends it."""
+    # In the background SIGINT comes ignored; what we started must end with us all the same.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return main(arguments)
+    except Failure as failure:
+        if failure.details:
+            print(failure.details, file=sys.stderr)
+        print(failure, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def say(text: str) -> None:

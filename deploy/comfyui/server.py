@@ -1,31 +1,22 @@
-"""A ComfyUI with our plugin in a base folder of ours: how it is called, started and ended."""
+"""A ComfyUI with our plugin in a base folder of ours: how it is called and run."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import socket
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .places import LAUNCHER, ComfyUI, link_to_clone
+from .process import serving
 from .provide import succeeds
-from .report import HEARTBEAT_SECONDS, Failure, log_file, say_alive, tail
 
-START_SECONDS = 300
-STOP_SECONDS = 20
-PROBE_SECONDS = 0.5
-SEE_LOG = "Its last lines, above, tell why: mend that, then run this again."
 ACCELERATOR_PROBE = """
 import sys, torch
 known = getattr(torch, "accelerator", torch.cuda)
 sys.exit(not known.is_available())
 """
-# A proxy named in the environment has no business with our own machine.
-http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def command(comfyui: ComfyUI, base: Path, options: list[str]) -> list[str]:
@@ -74,55 +65,11 @@ def is_taken(host: str, port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(comfyui: ComfyUI, base: Path, environment: dict[str, str]) -> Iterator[str]:
+def running(comfyui: ComfyUI, base: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """The address of a ComfyUI of our own that ends with the block."""
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     options = ["--listen", "127.0.0.1", "--port", str(port), "--disable-api-nodes"]
-    log = log_file("comfyui")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command(comfyui, base, options),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            wait_until_up(process, address, log)
-            yield address
-        except Failure as failure:
-            raise Failure(str(failure), failure.details or tail(log)) from failure
-        finally:
-            stop(process)
-
-
-def wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    started = shown = time.monotonic()
-    while not is_up(address):
-        if process.poll() is not None:
-            raise Failure(f"ComfyUI ended while it was starting. {SEE_LOG}")
-        now = time.monotonic()
-        if now - started > START_SECONDS:
-            raise Failure(f"ComfyUI was not up after {START_SECONDS} s. {SEE_LOG}")
-        if now - shown > HEARTBEAT_SECONDS:
-            shown = now
-            say_alive(started, log)
-        time.sleep(PROBE_SECONDS)
-
-
-def is_up(address: str) -> bool:
-    try:
-        with http.open(f"{address}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    call = command(comfyui, base, options)
+    with serving("ComfyUI", call, probe=f"{address}/health", environment=environment):
+        yield address

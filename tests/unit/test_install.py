@@ -73,7 +73,7 @@ def test_help_names_every_verb_and_variable(machine: Machine) -> None:
     done = machine.run("--help")
 
     assert done.returncode == 0
-    for word in ("demo", "serve", "test", "help", "COMFYUI_PATH", "COMFYUI_PYTHON"):
+    for word in ("demo", "demo --aws", "serve", "test", "help", "COMFYUI_PATH", "COMFYUI_PYTHON"):
         assert word in done.stdout
 
 

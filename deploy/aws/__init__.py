@@ -1,0 +1,1 @@
+"""What a fleet needs in AWS, and a demo of it; needs the plugin's packages."""

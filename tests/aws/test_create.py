@@ -1,0 +1,83 @@
+"""What `deploy.aws.create` makes, on both emulators."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from emulators import CREDENTIALS, Emulator
+from unified_api.deploy.aws.create import create_bucket, create_queues, create_table
+from unified_api.sqs_bridge.task_index import INDEX
+
+EVERYWHERE = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"fleet-{uuid4().hex}"
+
+
+def attributes(emulator: Emulator, url: str) -> dict[str, str]:
+    found: dict[str, str] = emulator.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])[
+        "Attributes"
+    ]
+    return found
+
+
+@EVERYWHERE
+def test_a_message_that_nobody_can_handle_ends_in_the_dead_letter_queue(
+    emulator: Emulator, name: str
+) -> None:
+    url = create_queues(emulator.sqs, name)
+
+    made = attributes(emulator, url)
+    redrive = json.loads(made["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"].endswith(f":{name}-dead")
+    assert int(redrive["maxReceiveCount"]) == 10
+    assert made["VisibilityTimeout"] == "120"
+
+
+@EVERYWHERE
+def test_the_table_has_what_lists_and_the_end_of_items_need(emulator: Emulator, name: str) -> None:
+    create_table(emulator.dynamodb, name)
+
+    table: Any = emulator.dynamodb.describe_table(TableName=name)["Table"]
+    ends = emulator.dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert [key["AttributeName"] for key in table["KeySchema"]] == ["task_id"]
+    assert index["IndexName"] == INDEX
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["status", "created_at"]
+    assert index["Projection"] == {"ProjectionType": "ALL"}
+    assert ends["AttributeName"] == "expires_at"
+    assert ends["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}
+
+
+@EVERYWHERE
+def test_what_is_there_already_is_left_as_it_is(emulator: Emulator, name: str) -> None:
+    def create() -> str:
+        create_bucket(emulator.s3, name)
+        create_table(emulator.dynamodb, name)
+        return create_queues(emulator.sqs, name)
+
+    first = create()
+    emulator.s3.put_object(Bucket=name, Key="kept", Body=b"kept")
+    emulator.dynamodb.put_item(TableName=name, Item={"task_id": {"S": "kept"}})
+
+    second = create()
+
+    assert second == first
+    assert emulator.s3.head_object(Bucket=name, Key="kept")["ContentLength"] == 4
+    assert emulator.dynamodb.scan(TableName=name, Select="COUNT")["Count"] == 1
+
+
+def test_a_bucket_lies_in_the_region_of_its_client(moto: Emulator, name: str) -> None:
+    names = {name.lower(): value for name, value in CREDENTIALS.items()}
+    s3 = boto3.client("s3", region_name="eu-west-1", endpoint_url=moto.url, **names)
+
+    create_bucket(s3, name)
+
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "eu-west-1"
+    s3.close()

@@ -1,0 +1,73 @@
+"""The IAM policies of worker and orchestrator allow what they need, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+IAM = Path(__file__).resolve().parents[2] / "deploy" / "iam"
+NEEDED = {
+    "worker": {
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+        "sqs:SendMessage",
+    },
+    "orchestrator": {
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+        "ec2:StartInstances",
+        "s3:GetObject",
+        "s3:PutObject",
+        "sqs:SendMessage",
+    },
+}
+
+
+def statements(role: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((IAM / f"{role}.json").read_text())["Statement"]
+    return found
+
+
+def listed(one_or_many: str | list[str]) -> list[str]:
+    return [one_or_many] if isinstance(one_or_many, str) else one_or_many
+
+
+@pytest.mark.parametrize("role", NEEDED)
+def test_a_role_may_do_exactly_what_it_needs(role: str) -> None:
+    allowed = [action for one in statements(role) for action in listed(one["Action"])]
+
+    assert set(allowed) == NEEDED[role]
+    assert all(one["Effect"] == "Allow" for one in statements(role))
+
+
+@pytest.mark.parametrize("role", NEEDED)
+def test_a_role_reaches_only_what_is_named(role: str) -> None:
+    for one in statements(role):
+        for resource in listed(one["Resource"]):
+            place = resource.removeprefix("arn:aws:s3:::BUCKET").removesuffix("/*")
+            assert resource.startswith("arn:aws:")
+            assert "*" not in place
+
+
+def test_a_worker_sends_to_the_dead_letter_queue_alone() -> None:
+    (quarantine,) = (one for one in statements("worker") if one["Action"] == "sqs:SendMessage")
+
+    assert quarantine["Resource"].endswith(":QUEUE-dead")
+
+
+def test_what_is_optional_says_so() -> None:
+    (start,) = (one for one in statements("orchestrator") if one["Action"] == "ec2:StartInstances")
+
+    assert start["Sid"].startswith("Optional")
