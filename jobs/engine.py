@@ -6,22 +6,22 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import NoRoom, StorageDenied, StorageUnavailable, UnknownJob, UnknownOutput
+from .guests import Guests
 from .health import Component, State, unless
 from .job import Job, Output, Status, Submitted
 from .links import Link
 from .prompt import Progress
 from .reception import Reception
-from .request import JobRequest
 from .run import Run, remove_leftovers
 from .runs import Runs
 from .store import StoreUnusable
 from .threads import off_loop
-from .workshop import Keeper, SharedKeeper, Workshop
+from .workshop import Workshop
 
 T = TypeVar("T")
 
@@ -32,8 +32,6 @@ SWEEP_SECONDS = 1.0
 #: How often a storage in trouble is asked, and how often old inputs are deleted.
 PROBE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
-#: How long the finished pictures of a job that is kept elsewhere wait for it to come again.
-ORPHAN_SECONDS = 86400.0
 
 SHUTTING_DOWN = "The service is shutting down."
 
@@ -47,6 +45,7 @@ class Engine:
         self._reception = Reception(workshop)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._wake.set, ended=self._count)
+        self.guests = Guests(workshop, self._reception, self._runs)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dispatching: asyncio.Task[None] | None = None
 
@@ -184,17 +183,18 @@ class Engine:
             await self._shop.results.open()
             await self._shop.store.open(reset=self._shop.settings.reset_store)
             self._reception.waiting = await self._shop.store.count_waiting()
-            unfinished = await self._unfinished()
+            unfinished = await self._shop.store.unfinished()
+            ours = [job for job in unfinished if not job.is_shared]
+            kept = {job.job_id for job in (*ours, *await self.guests.left(unfinished))}
             self._shop.host.start()
-            await off_loop(remove_leftovers, self._shop, keep={job.job_id for job in unfinished})
+            await off_loop(remove_leftovers, self._shop, keep=kept)
         except Exception as error:
             log.exception("no jobs are accepted")
             self._reception.closed = f"No jobs are accepted: {_reason(error)}."
             return
         self._reception.closed = None
-        for job in unfinished:
-            if not job.is_shared:
-                self._runs.begin(job, self._shop.store)
+        for job in ours:
+            self._runs.begin(job, self._shop.store)
         self._dispatching = self._spawn(self._dispatch())
         self._spawn(self._look_after_storage())
         self._spawn(self._tidy_up())
@@ -217,27 +217,6 @@ class Engine:
         if self._dispatching:
             self._dispatching.cancel()
         await self._runs.drain()
-
-    # -- jobs that are kept elsewhere ----------------------------------------------------------
-
-    async def draft(self, request: JobRequest) -> Job:
-        """The job of a request, without accepting it. Raises as `submit` does."""
-        return await self._reception.draft(request)
-
-    async def take_over(self, job: Job, keeper: Keeper, moved: Callable[[], None]) -> Run:
-        """Work on a job that `keeper` keeps. What an earlier attempt rendered here is used.
-
-        Raises sqlite3.Error.
-        """
-        known = await self._shop.store.get(job.job_id)
-        is_same = known is not None and known.attempt == job.attempt
-        job = job.shared(rendered=known.rendered if known and is_same else ())
-        await self._shop.store.adopt(job)
-        return self._runs.begin(job, SharedKeeper(keeper, self._shop.store), moved)
-
-    async def let_go(self, job_id: str) -> None:
-        """Forget a job that somebody else works on from now on. Raises sqlite3.Error."""
-        await self._shop.store.forget(job_id)
 
     # -- work ----------------------------------------------------------------------------------
 
@@ -268,24 +247,17 @@ class Engine:
                 log.exception("old inputs could not be deleted")
             await asyncio.sleep(TIDY_SECONDS)
 
-    async def _unfinished(self) -> tuple[Job, ...]:
-        """What an earlier process left: our jobs, and shared ones whose pictures are finished."""
-        found = await self._shop.store.unfinished()
-        shared = [job for job in found if job.is_shared]
-        orphans = [job for job in shared if not (job.rendered and _is_recent(job))]
-        for job in orphans:
-            await self._shop.store.forget(job.job_id)
-        return tuple(job for job in found if job not in orphans)
+    @property
+    def can_publish(self) -> bool:
+        """Whether the result of another job could be put anywhere."""
+        shop = self._shop
+        is_denied = isinstance(shop.results.trouble, StorageDenied)
+        return not (is_denied or shop.disk.problem or shop.spool.problem)
 
     @property
     def has_room(self) -> bool:
-        """Whether another job may be begun. Not if its result could not be put anywhere."""
-        shop = self._shop
-        if shop.disk.problem or shop.spool.problem:
-            return False
-        if isinstance(shop.results.trouble, StorageDenied):
-            return False
-        return self._runs.ahead < shop.settings.fetch_ahead
+        """Whether another of our jobs may be begun."""
+        return self.can_publish and self._runs.ahead < self._shop.settings.fetch_ahead
 
     async def _claim(self) -> Job | None:
         try:
@@ -323,10 +295,6 @@ class Engine:
         if isinstance(trouble, StorageDenied):
             return Component(State.UNHEALTHY, str(trouble))
         return unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
-
-
-def _is_recent(job: Job) -> bool:
-    return time.time() - (job.started_at or job.created_at) < ORPHAN_SECONDS
 
 
 def _reason(error: Exception) -> str:

@@ -60,25 +60,6 @@ class Disowned(Exception):
     """Somebody else has taken the job over: whatever is done here does not count."""
 
 
-class SharedKeeper:
-    """Keeps a job where it belongs, and a copy here while this machine works on it."""
-
-    def __init__(self, home: Keeper, store: Store) -> None:
-        self._home = home
-        self._store = store
-
-    async def save(self, job: Job) -> bool:
-        try:
-            await self._home.save(job)
-        except Disowned:
-            await self._store.forget(job.job_id)
-            raise
-        if job.due is None:
-            return await self._store.save(job)
-        await self._store.forget(job.job_id)
-        return True
-
-
 class Places:
     """The places for our prompts in ComfyUI's queue.
 

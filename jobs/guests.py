@@ -1,0 +1,74 @@
+"""Guests: jobs that are kept elsewhere, and that this machine only works on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .job import Job
+from .reception import Reception
+from .request import JobRequest
+from .run import Run
+from .runs import Runs
+from .store import Store
+from .workshop import Disowned, Keeper, Workshop
+
+#: How long the finished pictures of a guest wait for it to come again.
+ORPHAN_SECONDS = 86400.0
+
+
+class Guests:
+    """They run beside our own jobs. Methods may raise sqlite3.Error."""
+
+    def __init__(self, workshop: Workshop, reception: Reception, runs: Runs) -> None:
+        self._shop = workshop
+        self._reception = reception
+        self._runs = runs
+
+    async def draft(self, request: JobRequest) -> Job:
+        """The job of a request, without accepting it. Raises as Engine.submit does."""
+        return await self._reception.draft(request)
+
+    async def take_over(self, job: Job, keeper: Keeper, moved: Callable[[], None]) -> Run:
+        """Work on a job that `keeper` keeps. What an earlier attempt rendered here is used."""
+        known = await self._shop.store.get(job.job_id)
+        is_same = known is not None and known.attempt == job.attempt
+        job = job.shared(rendered=known.rendered if known and is_same else ())
+        await self._shop.store.adopt(job)
+        return self._runs.begin(job, _Both(keeper, self._shop.store), moved)
+
+    async def let_go(self, job_id: str) -> None:
+        """Forget a job that somebody else works on from now on."""
+        await self._shop.store.forget(job_id)
+
+    async def left(self, unfinished: list[Job]) -> list[Job]:
+        """Those of an earlier process whose pictures are worth keeping; the rest is forgotten."""
+        guests = [job for job in unfinished if job.is_shared]
+        kept = [job for job in guests if job.rendered and _is_recent(job)]
+        for job in guests:
+            if job not in kept:
+                await self._shop.store.forget(job.job_id)
+        return kept
+
+
+class _Both:
+    """Keeps a job where it belongs, and a copy here while this machine works on it."""
+
+    def __init__(self, home: Keeper, store: Store) -> None:
+        self._home = home
+        self._store = store
+
+    async def save(self, job: Job) -> bool:
+        try:
+            await self._home.save(job)
+        except Disowned:
+            await self._store.forget(job.job_id)
+            raise
+        if job.due is None:
+            return await self._store.save(job)
+        await self._store.forget(job.job_id)
+        return True
+
+
+def _is_recent(job: Job) -> bool:
+    return time.time() - (job.started_at or job.created_at) < ORPHAN_SECONDS
