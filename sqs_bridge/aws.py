@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..jobs.errors import UnifiedApiError
 from ..jobs.health import Component, State
 from ..jobs.s3_faults import Fault, fault_of
-from ..jobs.threads import Lane
+from ..jobs.threads import Lane, in_daemon
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,14 @@ THROTTLES = {
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
+    "TransactionConflictException",
 }
-#: A refusal that was asked for.
 CONDITION_FAILED = "ConditionalCheckFailedException"
+#: Refusals that were asked for: nothing is wrong.
+REFUSALS = {CONDITION_FAILED, "TransactionCanceledException"}
+#: Somebody writes the same item in a transaction. boto3 does not try that again by itself.
+CONFLICT = "TransactionConflictException"
+CONFLICT_PAUSES = (0.01, 0.03, 0.1, 0.3)
 
 
 class AwsFailed(UnifiedApiError):
@@ -70,6 +75,7 @@ class Aws:
         *,
         read_seconds: float = READ_SECONDS,
         attempts: int = ATTEMPTS,
+        waits: bool = False,
     ) -> None:
         #: Why the last call failed; None if it did not.
         self.trouble: AwsFailed | None = None
@@ -83,6 +89,7 @@ class Aws:
         )
         # Of its own: hundreds of short calls must not wait behind files and pictures.
         self._lane = Lane(f"aws-{service}", threads=CALLS_AT_ONCE)
+        self._waits = waits
         self._make_client = partial(_make_client, service, region, config)
         self._client: Any = None
         self._making = asyncio.Lock()
@@ -90,16 +97,12 @@ class Aws:
     async def call(self, operation: str, **arguments: Any) -> Any:
         """The answer. Raises AwsFailed."""
         try:
-            answer = await self._call(operation, arguments)
+            answer = await self._call_past_conflicts(operation, arguments)
         except (ClientError, BotoCoreError) as error:
             failure = AwsFailed(self._service, error)
-            if failure.reason == CONDITION_FAILED:
-                self.trouble = None
-            else:
-                log.warning("%s failed: %s", operation, error)
-                self.trouble = failure
+            self._note(None if failure.reason in REFUSALS else failure, operation, error)
             raise failure from error
-        self.trouble = None
+        self._note(None)
         return answer
 
     async def close(self) -> None:
@@ -108,10 +111,30 @@ class Aws:
         if self._client is not None:
             self._client.close()
 
+    def _note(self, trouble: AwsFailed | None, *told: object) -> None:
+        """The log is told once of a trouble that stays."""
+        if trouble and not (self.trouble and self.trouble.reason == trouble.reason):
+            log.warning("%s failed: %s", *told)
+        self.trouble = trouble
+
+    async def _call_past_conflicts(self, operation: str, arguments: dict[str, Any]) -> Any:
+        for pause in CONFLICT_PAUSES:
+            try:
+                return await self._call(operation, arguments)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != CONFLICT:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._call(operation, arguments)
+
     async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
         client = await self._ready_client()
         try:
-            return await self._lane.run(getattr(client, operation), **arguments)
+            work = getattr(client, operation)
+            # The end of the process waits for a lane, but need not for a call that only waits.
+            if self._waits:
+                return await in_daemon(f"{self._service}-poll", work, **arguments)
+            return await self._lane.run(work, **arguments)
         except (ClientError, BotoCoreError) as error:
             # A client never looks again for credentials that it lacks or that were replaced.
             if fault_of(error) is Fault.CREDENTIALS and self._client is client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..jobs.errors import (
     JobFailed,
     NoRoom,
     NotReady,
+    QueueFull,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
@@ -25,12 +26,21 @@ from ..jobs.links import Link
 from ..jobs.offer import Offer
 from ..jobs.prompt import Progress
 from ..jobs.request import JobRequest
+from ..jobs.settings import Settings
 from .aws import AwsFailed
-from .bridge import Bridge
+from .backlog import COUNT_SECONDS, Backlog
+from .bridge import DAY_SECONDS, Bridge
+from .gpu_instance import GpuInstance
 from .message import TASK_ID
+from .outbox import SWEEP_SECONDS
+from .reaper import REAP_SECONDS, Reaper
+from .rhythm import repeat
 from .task_item import Record, UnreadableItem
 
 log = logging.getLogger(__name__)
+
+#: How often the table is looked at for one who watches a job.
+LOOK_SECONDS = 2.0
 
 TABLE_AWAY = "The task table cannot be used now. GET /health says why."
 NO_UPLOADS = "This server takes no uploads, since it has no bucket (S3_BUCKET)."
@@ -41,11 +51,15 @@ TOO_LARGE = "The parameters are too large to be sent to a worker."
 class Dispatcher:
     """Answers what the Engine answers, by queue and table."""
 
-    def __init__(self, bridge: Bridge, offer: Offer, *, setting_problems: tuple[str, ...]) -> None:
+    def __init__(self, bridge: Bridge, offer: Offer, settings: Settings) -> None:
         self.offer = offer
         self._bridge = bridge
-        self._setting_problems = setting_problems
-        self._sweeping: asyncio.Task[None] | None = None
+        self._setting_problems = settings.problems
+        task_seconds = settings.task_days * DAY_SECONDS
+        self._reaper = Reaper(bridge.table, bridge.index, task_seconds=task_seconds)
+        self._backlog = Backlog(bridge.index, most=settings.max_pending)
+        self._gpu = GpuInstance.of(settings)
+        self._chores: list[asyncio.Task[None]] = []
 
     async def submit(
         self,
@@ -58,7 +72,7 @@ class Dispatcher:
         """Accept a job: it is in the table when this returns, and soon in the queue.
 
         The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
-        UnhealthyWorkflow, InvalidParameters, InputInvalid, NotReady, BodyTooLarge,
+        UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, BodyTooLarge,
         StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         request = JobRequest.received(slug, body, owner, idempotency_key)
@@ -66,6 +80,8 @@ class Dispatcher:
             return await self._replay(request, earlier)
         if self._bridge.queue.problem:
             raise NotReady(self._bridge.queue.problem)
+        if self._backlog.is_full:
+            raise QueueFull()
         job = await request.job(self.offer.healthy(slug), self.keep_upload)
         if not self._bridge.outbox.can_send(job):
             raise BodyTooLarge(TOO_LARGE)
@@ -73,7 +89,10 @@ class Dispatcher:
             faster = await self._bridge.table.put_new(job)
         if faster:
             return await self._replay(request, faster)
+        self._backlog.add()
         await self._bridge.outbox.send(job)
+        if self._gpu:
+            self._gpu.wake()
         return Submitted(job, is_replay=False)
 
     async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
@@ -94,6 +113,30 @@ class Dispatcher:
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """As it is at this moment. Raises UnknownJob."""
         record = await self._find(job_id)
+        if record is None:
+            raise UnknownJob()
+        return record.job, record.progress
+
+    async def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]:
+        """As it is now, and again whenever a look at the table shows a change, to its end.
+
+        Raises UnknownJob.
+        """
+        told: tuple[Job, Progress] | None = None
+        while not (told and told[0].status.is_final):
+            if told:
+                await asyncio.sleep(LOOK_SECONDS)
+            if (now := await self.get(job_id)) != told:
+                yield now
+            told = now
+
+    async def cancel(self, job_id: str) -> tuple[Job, Progress]:
+        """End a job that waits, and ask the worker of one that runs to end it. The job as it is
+        then; one that has ended stays as it is. Raises UnknownJob."""
+        if not TASK_ID.fullmatch(job_id):
+            raise UnknownJob()
+        with _table_errors():
+            record = await self._bridge.table.request_cancel(job_id)
         if record is None:
             raise UnknownJob()
         return record.job, record.progress
@@ -136,6 +179,7 @@ class Dispatcher:
         problems = "; ".join((*self._setting_problems, *self.offer.problems))
         return {
             **self._bridge.components(),
+            **({"gpu_instance": self._gpu.component} if self._gpu else {}),
             "workflows": self.offer.component,
             "settings": unless(problems, State.DEGRADED),
         }
@@ -148,14 +192,24 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Begin to look after what was accepted. Never raises."""
-        if self._bridge.queue.problem is None:
-            self._sweeping = asyncio.get_running_loop().create_task(self._bridge.outbox.run())
+        if self._bridge.queue.problem:
+            return
+        chores = {
+            self._bridge.outbox.sweep: SWEEP_SECONDS,
+            self._backlog.count: COUNT_SECONDS,
+            self._reaper.reap: REAP_SECONDS,
+        }
+        self._chores = [
+            asyncio.create_task(repeat(chore, seconds=pause)) for chore, pause in chores.items()
+        ]
 
     async def stop(self) -> None:
         """Let go of everything. What was accepted and not sent is found again."""
-        if self._sweeping:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._gpu:
+            await self._gpu.close()
         await self._bridge.close()
 
     async def _find(self, job_id: str) -> Record | None:

@@ -55,7 +55,7 @@ def orchestrator(settings: Settings) -> web.Application:
     """The application. It asks nothing of the network before it starts."""
     folders = [folder for folder in (LIBRARY, settings.workflows_dir) if folder]
     offer = Offer(Catalog(folders, settings.models))
-    dispatcher = Dispatcher(Bridge.of(settings), offer, setting_problems=settings.problems)
+    dispatcher = Dispatcher(Bridge.of(settings), offer, settings)
     app = application(dispatcher, _surface(settings))
 
     async def working(_: web.Application) -> AsyncIterator[None]:

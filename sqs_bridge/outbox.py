@@ -69,25 +69,18 @@ class Outbox:
         waits = record.job.status is Status.PENDING and not record.is_sent
         return waits and record.job.created_at <= time.time() - self._unsent_seconds
 
-    async def run(self) -> None:
-        """Sweep for ever."""
-        while True:
-            try:
-                await self.sweep()
-            except AwsFailed as failure:
-                self.trouble = failure
-            except Exception:
-                log.exception("unsent tasks could not be looked for")
-            await asyncio.sleep(SWEEP_SECONDS)
-
     async def sweep(self) -> None:
         """Send what was accepted long enough ago and not sent. Raises AwsFailed."""
         last = time.time() - self._unsent_seconds
         first = self._swept_until - OVERLAP_SECONDS
-        unsent = await self._index.unsent(first=max(0.0, first), last=last)
-        self.trouble, self.has_swept = None, True
-        if await self._send_all(unsent):
-            self._swept_until = last
+        try:
+            unsent = await self._index.unsent(first=max(0.0, first), last=last)
+            self.trouble, self.has_swept = None, True
+            if await self._send_all(unsent):
+                self._swept_until = last
+        except AwsFailed as failure:
+            self.trouble = failure
+            raise
 
     async def _send_all(self, task_ids: list[str]) -> bool:
         is_clean = True

@@ -26,6 +26,7 @@ OF_WORKFLOW = "#job_type = :job_type"
 IS_UNSENT = "#enqueue = :unsent"
 
 END_OF_TIME = 10**12
+UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class TaskIndex:
@@ -72,10 +73,29 @@ class TaskIndex:
         return sum(
             [
                 len(items)
-                for status in (Status.PENDING, Status.PROCESSING)
+                for status in UNFINISHED
                 async for items, _ in self._query(status, NOT_AFTER, OF_OWNER, values)
             ]
         )
+
+    async def unfinished(self, *, last: float) -> list[str]:
+        """The ids of tasks created no later than `last` that have not ended."""
+        return [
+            item["task_id"]
+            for status in UNFINISHED
+            async for items, _ in self._query(status, NOT_AFTER, "", {"last": int(last)})
+            for item in items
+        ]
+
+    async def count_pending(self, *, most: int) -> int:
+        """How many tasks wait. It stops counting at `most` or soon after."""
+        asked = self._asked(Status.PENDING, OF_STATUS, "", {})
+        count = 0
+        async for answer in self._answers({**asked, "Select": "COUNT"}):
+            count += int(answer["Count"])
+            if count >= most:
+                break
+        return count
 
     async def _newest(
         self, status: Status, *, limit: int, after: int | None, narrowed: dict[str, str | None]
@@ -104,24 +124,34 @@ class TaskIndex:
         at_once: int | None = None,
     ) -> AsyncIterator[tuple[list[Item], int]]:
         """Newest first: some items, and the second that the reading has come to."""
+        asked = self._asked(status, key_condition, filter_, values)
+        async for answer in self._answers({**asked, **({"Limit": at_once} if at_once else {})}):
+            reached = answer.get("LastEvaluatedKey")
+            second = int(from_wire(reached)["created_at"]) if reached else 0
+            yield [from_wire(item) for item in answer["Items"]], second
+
+    def _asked(
+        self, status: Status, key_condition: str, filter_: str, values: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments of a query, newest first."""
         values = {**values, "status": status.value}
-        arguments = {
+        return {
             "TableName": self._table_name,
             "IndexName": INDEX,
             "KeyConditionExpression": key_condition,
             "ScanIndexForward": False,
             **spoken(values, key_condition, filter_),
             **({"FilterExpression": filter_} if filter_ else {}),
-            **({"Limit": at_once} if at_once else {}),
         }
+
+    async def _answers(self, asked: dict[str, Any]) -> AsyncIterator[Any]:
+        """The answer to a query, part by part."""
         while True:
-            answer = await self._dynamodb.call("query", **arguments)
-            reached = answer.get("LastEvaluatedKey")
-            second = int(from_wire(reached)["created_at"]) if reached else 0
-            yield [from_wire(item) for item in answer["Items"]], second
-            if not reached:
+            answer = await self._dynamodb.call("query", **asked)
+            yield answer
+            if "LastEvaluatedKey" not in answer:
                 return
-            arguments["ExclusiveStartKey"] = reached
+            asked = {**asked, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
 def _readable(items: list[Item]) -> list[Record]:

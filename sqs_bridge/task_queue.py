@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from .aws import Aws
-from .message import TaskMessage
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ..jobs.s3_faults import Fault
+from .aws import Aws, AwsFailed
+from .message import LARGEST_SENT_BYTES, TaskMessage, size_of
+from .together import Together
 
 NO_QUEUE = "SQS_QUEUE_URL is not set: give the URL of a standard queue"
 FIFO = (
     "SQS_QUEUE_URL names a FIFO queue, which hands out one message of a group at a time and"
     " refuses late deletions: give the URL of a standard queue"
 )
+#: No queue takes more by one call.
+MOST_AT_ONCE = 10
 
 
 class TaskQueue:
@@ -19,10 +30,49 @@ class TaskQueue:
         self.problem = _problem(url)
         self.aws = sqs
         self._url = url
+        self._sending = Together(self._send_all, fit=_fit)
 
     async def send(self, message: TaskMessage) -> None:
         """Raises AwsFailed, perhaps although it was sent."""
-        await self.aws.call("send_message", QueueUrl=self._url, MessageBody=message.encode())
+        await self._sending(message.encode())
+
+    async def _send_all(self, bodies: Sequence[str]) -> Sequence[BaseException | None]:
+        if len(bodies) == 1:
+            await self._send_alone(bodies[0])
+            return [None]
+        entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+        try:
+            answer = await self._call("send_message_batch", Entries=entries)
+        except AwsFailed as failure:
+            if failure.fault is not Fault.LASTING:
+                raise
+            # It may be one of them that is refused.
+            return await asyncio.gather(*map(self._send_alone, bodies), return_exceptions=True)
+        return _failures(answer, len(bodies))
+
+    async def _send_alone(self, body: str) -> None:
+        await self._call("send_message", MessageBody=body)
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        return await self.aws.call(operation, QueueUrl=self._url, **arguments)
+
+
+def _fit(bodies: Sequence[str]) -> bool:
+    return len(bodies) <= MOST_AT_ONCE and sum(map(size_of, bodies)) <= LARGEST_SENT_BYTES
+
+
+def _failures(answer: Any, count: int) -> list[BaseException | None]:
+    """Why each of a batch was not sent; None if it was."""
+    sent = {entry["Id"] for entry in answer.get("Successful", ())}
+    failed = {entry["Id"]: entry for entry in answer.get("Failed", ())}
+    return [None if n in sent else _failure(failed.get(n, {})) for n in map(str, range(count))]
+
+
+def _failure(entry: dict[str, Any]) -> AwsFailed:
+    status = HTTPStatus.BAD_REQUEST if entry.get("SenderFault") else HTTPStatus.BAD_GATEWAY
+    error = {"Code": entry.get("Code", "NotAnswered"), "Message": entry.get("Message", "")}
+    response = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return AwsFailed("sqs", ClientError(response, "SendMessageBatch"))
 
 
 def _problem(url: str | None) -> str | None:

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from ..jobs.job import Job, Status
+from ..jobs.errors import JobFailed
+from ..jobs.job import Job, Stage, Status
 from ..jobs.prompt import Progress
-from .aws import CONDITION_FAILED, Aws, AwsFailed
+from .aws import Aws
 from .claim import Claim, HeldByOther, Hold, Terminal
 from .dynamodb import Item, from_wire, setting, setting_once, spoken, to_wire
 from .task_item import UNSENT, Record, new_item, present_state, record_of
+from .writes import Write, Writes
 
 #: No queue keeps a message for longer, so what is older cannot be run any more.
 LONGEST_WAIT_SECONDS = 14 * 86400
@@ -27,7 +29,8 @@ PENDING = "#status = :pending"
 PROCESSING = "#status = :processing"
 # A worker that knows no leases leaves none; a message of its task comes when it is dead.
 LEASE_OVER = "(attribute_not_exists(#lease_until) OR #lease_until < :now)"
-CLAIMABLE = f"{UNKNOWN} OR {PENDING} OR ({PROCESSING} AND {LEASE_OVER})"
+FREE = f"({PENDING} OR ({PROCESSING} AND {LEASE_OVER}))"
+CLAIMABLE = f"{UNKNOWN} OR {FREE}"
 STILL_MINE = f"#fence = :fence AND {PROCESSING}"
 
 #: What conditions compare with.
@@ -59,24 +62,27 @@ class TaskTable:
         self._name = name
         self._retention_seconds = retention_seconds
         self._clock = clock
+        self._puts = Writes(dynamodb, name, "put_item")
+        self._updates = Writes(dynamodb, name, "update_item")
 
     async def get(self, task_id: str) -> Record | None:
         """As it is at this moment."""
-        answer = await self._call("get_item", Key=_key(task_id), ConsistentRead=True)
+        answer = await self._dynamodb.call(
+            "get_item", TableName=self._name, Key=_key(task_id), ConsistentRead=True
+        )
         return record_of(from_wire(answer["Item"])) if "Item" in answer else None
 
     async def put_new(self, job: Job) -> Record | None:
         """Store a job that is yet to be sent. An earlier one of its id stays and is returned."""
         nonce = uuid4().hex
         item = to_wire({**self._new_item(job), "enqueue": UNSENT, "nonce": nonce})
-        _, earlier = await self._write(
-            "put_item", Item=item, ConditionExpression=UNKNOWN, **spoken({}, UNKNOWN)
-        )
+        put = {"Item": item, "ConditionExpression": UNKNOWN, **spoken({}, UNKNOWN)}
+        earlier = _record((await self._puts.together(put)).item)
         return earlier if earlier and earlier.item.get("nonce") != nonce else None
 
     async def mark_sent(self, task_id: str) -> None:
         """Its message is in the queue."""
-        await self._update(task_id, "REMOVE #enqueue", KNOWN)
+        await self._updates.together(_change_of(task_id, "REMOVE #enqueue", KNOWN))
 
     async def claim(
         self, draft: Job, *, owner: str, lease_seconds: float
@@ -131,7 +137,8 @@ class TaskTable:
 
     async def hand_back(self, claim: Claim, *, reason: str) -> bool:
         """Let anybody claim the task at once. It stays `processing`. False if it was lost."""
-        sets = {"last_error": reason, "updated_at": int(self._clock())}
+        now = int(self._clock())
+        sets = {"last_error": reason, "stage": Stage.QUEUED.value, "updated_at": now}
         change = f"SET {setting(sets)} REMOVE #lease_owner, #lease_until"
         return (await self._update_mine(claim, change, sets)).counted
 
@@ -145,32 +152,26 @@ class TaskTable:
         asked = await self._update(task_id, "SET #cancel_requested = :true", PROCESSING, true=True)
         return asked.record
 
+    async def abandon(self, task_id: str, error: JobFailed) -> bool:
+        """Fail a task that nobody holds. False if somebody does, or it has ended."""
+        sets = {
+            **self._end(Status.FAILED),
+            "error_message": str(error),
+            "error_detail": {"code": error.code, "retryable": error.retryable},
+        }
+        change = f"SET {setting(sets)} REMOVE #enqueue, #lease_owner, #lease_until, #stage"
+        # With a higher fence no earlier claim takes this end for its own.
+        change += " ADD #fence :one"
+        update = _change_of(task_id, change, FREE, **sets, now=self._clock(), one=1)
+        return (await self._updates.alone(update)).counted
+
     async def _update_mine(self, claim: Claim, change: str, sets: Item) -> Answer:
         return await self._update(claim.job.job_id, change, STILL_MINE, **sets, fence=claim.fence)
 
     async def _update(self, task_id: str, change: str, condition: str, **values: Any) -> Answer:
-        return await self._write(
-            "update_item",
-            Key=_key(task_id),
-            UpdateExpression=change,
-            ConditionExpression=condition,
-            ReturnValues="ALL_NEW",
-            **spoken({**STATUSES, **values}, change, condition),
-        )
-
-    async def _write(self, operation: str, **arguments: Any) -> Answer:
-        """A write that may not count; there is no task in the answer if there is none at all."""
-        refused = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-        try:
-            answer = await self._call(operation, **arguments, **refused)
-        except AwsFailed as failure:
-            if failure.reason != CONDITION_FAILED:
-                raise
-            return Answer(False, _record(failure.answer.get("Item")))
-        return Answer(True, _record(answer.get("Attributes")))
-
-    async def _call(self, operation: str, **arguments: Any) -> Any:
-        return await self._dynamodb.call(operation, TableName=self._name, **arguments)
+        update = _change_of(task_id, change, condition, **values)
+        counted, item = await self._updates.alone({**update, "ReturnValues": "ALL_NEW"})
+        return Answer(counted, _record(item))
 
     def _new_item(self, job: Job) -> Item:
         kept_for = LONGEST_WAIT_SECONDS + self._retention_seconds
@@ -186,9 +187,18 @@ class TaskTable:
         }
 
 
+def _change_of(task_id: str, change: str, condition: str, **values: Any) -> Write:
+    return {
+        "Key": _key(task_id),
+        "UpdateExpression": change,
+        "ConditionExpression": condition,
+        **spoken({**STATUSES, **values}, change, condition),
+    }
+
+
 def _key(task_id: str) -> Item:
     return to_wire({"task_id": task_id})
 
 
-def _record(wire: Item | None) -> Record | None:
-    return record_of(from_wire(wire)) if wire else None
+def _record(item: Item | None) -> Record | None:
+    return record_of(item) if item else None

@@ -64,7 +64,7 @@ async def test_a_job_is_read_as_it_was_accepted(client: Any) -> None:
 
     status, job, headers = await ask(client, "GET", f"{API}/jobs/{accepted['job_id']}")
 
-    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert (status, headers["Cache-Control"]) == (200, "no-cache")
     for field in ("job_id", "workflow", "parameters", "created_at", "urls", "metadata"):
         assert job[field] == accepted[field]
 
@@ -112,6 +112,8 @@ async def test_a_list_is_narrowed(client: Any) -> None:
         ("GET", f"{API}/jobs/%2e%2e%2fx", 404, None),
         ("GET", f"{API}/jobs/{'a' * 3000}", 404, "unknown_job"),
         ("GET", f"{API}/jobs/nobody/outputs/0", 404, "unknown_job"),
+        ("POST", f"{API}/jobs/nobody/cancel", 404, "unknown_job"),
+        ("POST", f"{API}/jobs/%00/cancel", 404, "unknown_job"),
         ("GET", f"{API}/workflows/nothing", 404, "unknown_workflow"),
         ("GET", f"{API}/jobs?status=done", 400, "invalid_query"),
         ("POST", f"{API}/nothing/jobs", 404, "unknown_workflow"),
@@ -181,6 +183,18 @@ async def test_the_same_key_at_the_same_time_is_one_job(client: Any) -> None:
     assert len({job["job_id"] for _, job, _ in replies}) == 1
     assert sorted(status for status, _, _ in replies) == [200] * 19 + [202]
     assert len({job["parameters"]["seed"] for _, job, _ in replies}) == 1
+
+
+async def test_a_job_that_waits_is_cancelled_once_and_for_all(client: Any) -> None:
+    accepted = await post(client)
+
+    status, job, _ = await ask(client, "POST", accepted["urls"]["cancel"])
+    again = await ask(client, "POST", accepted["urls"]["cancel"])
+    _, read, _ = await ask(client, "GET", accepted["urls"]["self"])
+
+    assert (status, job["status"], job["stage"]) == (200, "cancelled", None)
+    assert again[:2] == (200, job)
+    assert read == job
 
 
 async def test_an_upload_and_an_embedded_picture_become_a_reference(client: Any) -> None:

@@ -13,7 +13,8 @@ from fault_proxy import FaultProxy, lose_answer, operation, refuse_operation
 from tasks import PATH, Deployment, new_job
 from unified_api.jobs.job import Delivery, Job, Output
 from unified_api.jobs.links import key_of
-from unified_api.sqs_bridge.claim import Claim
+from unified_api.jobs.prompt import Progress
+from unified_api.sqs_bridge.claim import Claim, Hold, Terminal
 from unified_api.sqs_bridge.message import LARGEST_SENT_BYTES, TaskMessage, size_of
 from unified_api.sqs_bridge.outbox import Outbox, message_of
 from unified_api.sqs_bridge.task_table import TaskTable
@@ -245,6 +246,95 @@ async def test_the_jobs_of_a_key_are_limited(orchestrate: Any) -> None:
 
     assert statuses == [202, 429]
     assert (await client.post(DRAW, json={})).status == 401
+
+
+async def test_no_more_jobs_wait_than_may(orchestrate: Any, deployment: Deployment) -> None:
+    client = await orchestrate(UNIFIED_API_MAX_PENDING="2")
+    key = {"Idempotency-Key": "k"}
+
+    replies = [await client.post(DRAW, json={}, headers=key if n == 0 else {}) for n in range(3)]
+    replay = await client.post(DRAW, json={}, headers=key)
+
+    assert [reply.status for reply in replies] == [202, 202, 429]
+    assert (await replies[2].json())["code"] == "queue_full"
+    assert replay.status == 200
+    assert deployment.count() == 2
+
+
+async def test_jobs_that_others_have_accepted_count(
+    orchestrate: Any, deployment: Deployment, table: TaskTable
+) -> None:
+    for _ in range(3):
+        await table.put_new(new_job())
+    client = await orchestrate(UNIFIED_API_MAX_PENDING="3")
+
+    async def refused() -> bool:
+        return bool((await client.post(DRAW, json={"size": 0})).status == 429)
+
+    assert await until(refused)
+    assert deployment.count() == 3
+
+
+# What is cancelled
+
+
+async def cancelled(client: Any, job_id: str) -> tuple[int, Any]:
+    reply = await client.post(f"{API}/jobs/{job_id}/cancel")
+    return reply.status, await reply.json()
+
+
+async def test_a_job_that_waits_is_cancelled_at_once_and_for_good(
+    orchestrate: Any, deployment: Deployment, table: TaskTable
+) -> None:
+    client = await orchestrate()
+    job = await submit(client)
+
+    first, again = [await cancelled(client, job["job_id"]) for _ in range(2)]
+
+    assert first == again
+    assert (first[0], first[1]["status"], first[1]["stage"]) == (200, "cancelled", None)
+    (message,) = deployment.messages()
+    claim = await table.claim(new_job(message["task_id"]), owner="gpu-1", lease_seconds=60)
+    assert isinstance(claim, Terminal)
+
+
+async def test_the_worker_of_a_job_that_runs_is_asked_to_cancel_it(
+    orchestrate: Any, table: TaskTable
+) -> None:
+    client = await orchestrate()
+    job = await submit(client)
+    claim = await table.claim(new_job(job["job_id"]), owner="gpu-1", lease_seconds=60)
+    assert isinstance(claim, Claim)
+
+    _, told = await cancelled(client, job["job_id"])
+
+    assert told["status"] == "processing"
+    hold = await table.extend(claim, claim.job, Progress(), lease_seconds=60)
+    assert hold is Hold.CANCEL_WANTED
+
+
+async def test_a_job_that_has_ended_stays_as_it_is(
+    orchestrate: Any, deployment: Deployment, table: TaskTable
+) -> None:
+    client = await orchestrate()
+    job = await submit(client)
+    await run_to_the_end(table, deployment.messages()[0])
+
+    _, told = await cancelled(client, job["job_id"])
+
+    assert (told["status"], told["attempt"]) == ("completed", 1)
+
+
+@pytest.mark.parametrize("job_id", ["nobody", "%00", "a" * 129])
+async def test_what_is_unknown_cannot_be_cancelled(
+    orchestrate: Any, deployment: Deployment, job_id: str
+) -> None:
+    client = await orchestrate()
+
+    reply = await client.post(URL(f"{API}/jobs/{job_id}/cancel", encoded=True))
+
+    assert (reply.status, (await reply.json())["code"]) == (404, "unknown_job")
+    assert deployment.count() == 0
 
 
 # What is never forgotten

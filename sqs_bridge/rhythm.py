@@ -1,0 +1,24 @@
+"""What is done again and again beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from .aws import AwsFailed
+
+log = logging.getLogger(__name__)
+
+
+async def repeat(work: Callable[[], Awaitable[None]], *, seconds: float) -> None:
+    """For ever, with a pause between. What fails is tried again in its turn."""
+    while True:
+        try:
+            await work()
+        except AwsFailed:
+            # Whoever called AWS has told of it.
+            pass
+        except Exception:
+            log.exception("%s failed", getattr(work, "__qualname__", work))
+        await asyncio.sleep(seconds)

@@ -1,0 +1,147 @@
+"""Tasks that no worker can run any more end, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fault_proxy import FaultProxy, lose_answer, operation
+from tasks import PATH, Deployment, new_job
+from unified_api.jobs.errors import ExecutionFailed
+from unified_api.jobs.job import Job, Status
+from unified_api.sqs_bridge.claim import Claim, Terminal
+from unified_api.sqs_bridge.reaper import Lost, Reaper
+from unified_api.sqs_bridge.task_index import TaskIndex
+from unified_api.sqs_bridge.task_table import TaskTable
+
+from ..unit.fake_host import until
+
+pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+
+DAY = 86400
+LEASE = 120.0
+
+
+@pytest.fixture
+def reaper(table: TaskTable, index: TaskIndex, clock: Any) -> Reaper:
+    return Reaper(table, index, task_seconds=14 * DAY, clock=clock)
+
+
+async def claimed(table: TaskTable, job: Job) -> Claim:
+    claim = await table.claim(job, owner="gpu-1", lease_seconds=LEASE)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def test_a_task_that_waited_for_too_long_is_lost(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any
+) -> None:
+    job = new_job(created_at=clock.now - 14 * DAY - 1)
+    await table.put_new(job)
+
+    await reaper.reap()
+
+    record = await table.get(job.job_id)
+    assert record is not None
+    assert (record.job.status, record.job.error) == (Status.FAILED, str(Lost()))
+    assert record.job.error_detail is not None
+    assert record.job.error_detail.code == "lost"
+    assert (record.job.stage, record.job.finished_at, record.is_sent) == (None, clock.now, True)
+    assert deployment.item(job.job_id)["expires_at"] == int(clock.now + 7 * DAY)
+    assert isinstance(await table.claim(job, owner="gpu-1", lease_seconds=LEASE), Terminal)
+
+
+async def test_a_task_whose_worker_died_is_lost_when_it_is_too_old(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any
+) -> None:
+    claim = await claimed(table, new_job(created_at=clock.now))
+    clock.now += 14 * DAY + 1
+
+    await reaper.reap()
+
+    item = deployment.item(claim.job.job_id)
+    assert item["status"] == "failed"
+    assert item.keys().isdisjoint({"lease_owner", "lease_until", "stage"})
+    ended = claim.job.failed(ExecutionFailed(), now=clock.now)
+    assert not await table.finish(claim, ended)
+
+
+async def test_a_task_that_may_still_be_run_is_left_alone(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any
+) -> None:
+    young, old = new_job(created_at=clock.now - 13.9 * DAY), new_job(created_at=1000.5)
+    await table.put_new(young)
+    await table.put_new(old)
+    await claimed(table, old)
+    before = [deployment.item(job.job_id) for job in (young, old)]
+
+    await reaper.reap()
+
+    assert [deployment.item(job.job_id) for job in (young, old)] == before
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+async def test_an_end_is_not_changed(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, status: str
+) -> None:
+    deployment.put(task_id="t", status=status, job_type=PATH, created_at=1000)
+    before = deployment.item("t")
+
+    await reaper.reap()
+
+    # An index that lags may still call it pending.
+    assert not await table.abandon("t", Lost())
+    assert deployment.item("t") == before
+
+
+async def test_a_task_that_was_claimed_meanwhile_is_left_to_its_worker(
+    table: TaskTable, deployment: Deployment
+) -> None:
+    claim = await claimed(table, new_job(created_at=1000.5))
+    before = deployment.item(claim.job.job_id)
+
+    assert not await table.abandon(claim.job.job_id, Lost())
+
+    assert deployment.item(claim.job.job_id) == before
+
+
+@pytest.mark.parametrize("status", ["pending", "processing"])
+async def test_tasks_of_another_program_end_too(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, status: str
+) -> None:
+    deployment.put(task_id="t", status=status, job_type=PATH, created_at=1000)
+    deployment.put(task_id="odd", status=status, created_at=1000)
+
+    await reaper.reap()
+
+    assert {deployment.item(task_id)["status"] for task_id in ("t", "odd")} == {"failed"}
+    assert await table.get("t") is not None
+
+
+async def test_no_update_makes_a_task(table: TaskTable, deployment: Deployment) -> None:
+    assert not await table.abandon("nobody", Lost())
+
+    assert deployment.count() == 0
+
+
+async def test_an_end_that_was_not_answered_is_an_end(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, proxy: FaultProxy
+) -> None:
+    await table.put_new(new_job("t", created_at=1000.5))
+    proxy.spoil(lose_answer, method="POST", when=operation("UpdateItem"))
+
+    await reaper.reap()
+
+    assert deployment.item("t")["status"] == "failed"
+
+
+async def test_the_orchestrator_looks_for_them(orchestrate: Any, deployment: Deployment) -> None:
+    deployment.put(task_id="t", status="pending", job_type=PATH, created_at=1000)
+
+    client = await orchestrate()
+
+    async def ended() -> Any:
+        job = await (await client.get("/api/v1/jobs/t")).json()
+        return job["status"] == "failed" and job
+
+    assert (await until(ended))["error_detail"]["code"] == "lost"
