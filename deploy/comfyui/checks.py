@@ -50,4 +50,6 @@ def is_clean(python: Path, name: str, call: list[str]) -> bool:
 def run_kills(python: Path, rounds: list[str]) -> int:
     """The longer crash test; its own exit status."""
     script = ROOT / "tests" / "comfyui" / "kills.py"
-    return subprocess.run([str(python), str(script), *rounds], cwd=ROOT, check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "aws")}
+    command = [str(python), str(script), *rounds]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
