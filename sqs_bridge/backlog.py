@@ -20,8 +20,12 @@ class Backlog:
         self._waiting_before = 0
 
     @property
+    def waiting(self) -> int:
+        return self._waiting_before + self._accepted
+
+    @property
     def is_full(self) -> bool:
-        return self._waiting_before + self._accepted >= self._most
+        return self.waiting >= self._most
 
     def add(self) -> None:
         """One more was accepted here."""

@@ -12,7 +12,7 @@ from ..jobs.bucket import Bucket, NewObject
 from ..jobs.errors import InputInvalid, StorageDenied, StorageUnreachable
 from ..jobs.fetch import limited
 from ..jobs.threads import off_loop
-from .message import to_json
+from .message import LARGEST_RECEIVED_BYTES, MalformedTask, parse_object, to_json
 
 #: Beside the results. Nobody can guess the names.
 INPUTS = "unified-api/inputs"
@@ -55,6 +55,14 @@ class Deposit:
         text = to_json(body).encode()
         sha256 = hashlib.sha256(text).hexdigest()
         return await self._keep(f"{REQUESTS}/{sha256}.json", text, sha256, "application/json")
+
+    async def read_request(self, reference: str) -> dict[str, Any]:
+        """A request body that was stored by `keep_request`. Raises MalformedTask besides."""
+        base = self._bucket.uri(REQUESTS)
+        if not reference.startswith(f"{base}/"):
+            raise MalformedTask(f"The body of the message is not below {base}.")
+        content = await self._bucket.read(f"{REQUESTS}{reference.removeprefix(base)}")
+        return parse_object(content.decode(errors="replace"), limit=LARGEST_RECEIVED_BYTES)
 
     async def _keep(self, key: str, body: Path | bytes, sha256: str, content_type: str) -> str:
         # It belongs to no job but to whoever has the same content.

@@ -13,6 +13,8 @@ from ..jobs.errors import (
     BodyTooLarge,
     InputInvalid,
     JobFailed,
+    JobNotFinished,
+    KeptInTable,
     NoRoom,
     NotReady,
     QueueFull,
@@ -21,11 +23,13 @@ from ..jobs.errors import (
     UnknownOutput,
 )
 from ..jobs.health import Component, State, unless
-from ..jobs.job import Job, Output, Status, Submitted
+from ..jobs.job import Job, Output, Submitted
 from ..jobs.links import Link
+from ..jobs.metrics import Metrics
 from ..jobs.offer import Offer
 from ..jobs.prompt import Progress
 from ..jobs.request import JobRequest
+from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
 from .aws import AwsFailed
 from .backlog import COUNT_SECONDS, Backlog
@@ -35,7 +39,7 @@ from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
 from .reaper import REAP_SECONDS, Reaper
 from .rhythm import repeat
-from .task_item import Record, UnreadableItem
+from .task_item import MICROSECONDS, Record, UnreadableItem
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +57,13 @@ class Dispatcher:
 
     def __init__(self, bridge: Bridge, offer: Offer, settings: Settings) -> None:
         self.offer = offer
+        self.metrics = Metrics(offer)
         self._bridge = bridge
         self._setting_problems = settings.problems
         task_seconds = settings.task_days * DAY_SECONDS
         self._reaper = Reaper(bridge.table, bridge.index, task_seconds=task_seconds)
         self._backlog = Backlog(bridge.index, most=settings.max_pending)
+        self.metrics.show_waiting(lambda: self._backlog.waiting)
         self._gpu = GpuInstance.of(settings)
         self._chores: list[asyncio.Task[None]] = []
 
@@ -68,6 +74,7 @@ class Dispatcher:
         *,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: float | None = None,
     ) -> Submitted:
         """Accept a job: it is in the table when this returns, and soon in the queue.
 
@@ -75,7 +82,7 @@ class Dispatcher:
         UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, BodyTooLarge,
         StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
-        request = JobRequest.received(slug, body, owner, idempotency_key)
+        request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
         if request.may_be_replay and (earlier := await self._find(request.job_id)):
             return await self._replay(request, earlier)
         if self._bridge.queue.problem:
@@ -90,6 +97,7 @@ class Dispatcher:
         if faster:
             return await self._replay(request, faster)
         self._backlog.add()
+        self.metrics.accepted(job)
         await self._bridge.outbox.send(job)
         if self._gpu:
             self._gpu.wake()
@@ -141,21 +149,29 @@ class Dispatcher:
             raise UnknownJob()
         return record.job, record.progress
 
+    async def delete(self, job_id: str) -> None:
+        """Items of the table go by themselves. Raises UnknownJob, JobNotFinished or KeptInTable."""
+        job, _ = await self.get(job_id)
+        raise KeptInTable() if job.status.is_final else JobNotFinished()
+
     async def list(
-        self,
-        *,
-        limit: int,
-        status: Status | None = None,
-        workflow: str | None = None,
-        owner: str | None = None,
-        after: int | None = None,
+        self, selection: Selection = ALL, *, limit: int, after: int | None = None
     ) -> list[tuple[int, Job, Progress]]:
         """(cursor, job, progress), newest first, from behind the cursor `after`."""
+        if selection.created_before is not None:
+            # A task's place in lists is the time of its creation.
+            end = int(selection.created_before * MICROSECONDS)
+            after = end if after is None else min(after, end)
         with _table_errors():
             found = await self._bridge.index.page(
-                limit=limit, status=status, workflow=workflow, owner=owner, after=after
+                limit=limit,
+                status=selection.status,
+                workflow=selection.workflow,
+                owner=selection.owner,
+                after=after,
             )
-        return [(record.sequence, record.job, record.progress) for record in found]
+        first = selection.created_after or 0.0
+        return [(r.sequence, r.job, r.progress) for r in found if r.job.created_at >= first]
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""
@@ -201,7 +217,7 @@ class Dispatcher:
         }
         self._chores = [
             asyncio.create_task(repeat(chore, seconds=pause)) for chore, pause in chores.items()
-        ]
+        ] + [asyncio.create_task(self.metrics.feel_lag())]
 
     async def stop(self) -> None:
         """Let go of everything. What was accepted and not sent is found again."""

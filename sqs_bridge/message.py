@@ -23,9 +23,13 @@ API_PATH = re.compile(r"/api/v1/([a-z0-9][a-z0-9-]{0,62})/jobs")
 
 
 class MalformedTask(UnifiedApiError):
-    """The message is not a task."""
+    """The message is not a task. It may tell nevertheless which it was meant to be."""
 
     code = "malformed_task"
+
+    def __init__(self, message: str, task_id: str | None = None) -> None:
+        self.task_id = task_id
+        super().__init__(message)
 
 
 class UnknownVersion(UnifiedApiError):
@@ -70,7 +74,7 @@ class TaskMessage(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise MalformedTask(_reason(error)) from error
+            raise MalformedTask(_reason(error), _task_id(value)) from error
 
     def encode(self) -> str:
         """As it is sent."""
@@ -120,6 +124,11 @@ def _refuse_unfit(value: Any) -> None:
         raise ValueError("it has a lone surrogate") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _task_id(value: dict[str, Any]) -> str | None:
+    task_id = value.get("task_id")
+    return task_id if isinstance(task_id, str) and TASK_ID.fullmatch(task_id) else None
 
 
 def _reason(error: ValidationError) -> str:

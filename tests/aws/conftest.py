@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from aiohttp.test_utils import TestClient
 from emulators import CREDENTIALS, REGION, Emulator, start_ministack, start_moto
 from fault_proxy import FaultProxy
 from PIL import Image
-from tasks import Deployment, deploy
+from tasks import Deployment, Worker, deploy
 from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.job import Job, Rendered
 from unified_api.jobs.links import WEEK_SECONDS, CdnLinks
@@ -23,13 +24,15 @@ from unified_api.jobs.s3 import S3
 from unified_api.jobs.s3_results import S3Results
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.aws import Aws
+from unified_api.sqs_bridge.bridge import Bridge
+from unified_api.sqs_bridge.listener import SqsListener
 from unified_api.sqs_bridge.orchestrator import orchestrator
 from unified_api.sqs_bridge.outbox import Outbox
 from unified_api.sqs_bridge.task_index import TaskIndex
 from unified_api.sqs_bridge.task_queue import TaskQueue
 from unified_api.sqs_bridge.task_table import TaskTable
 
-from ..unit.fake_host import bench, definitions, engine, gallery, settings
+from ..unit.fake_host import Bench, bench, definitions, engine, gallery, settings
 
 __all__ = ["bench", "definitions", "engine", "gallery", "settings"]
 
@@ -130,8 +133,58 @@ def _picture(folder: Path, color: str, name: str) -> Rendered:
 
 
 @pytest.fixture
-def deployment(emulator: Emulator) -> Deployment:
-    return deploy(emulator)
+def deployment(emulator: Emulator, request: pytest.FixtureRequest) -> Deployment:
+    """A message is received ten times at most, unless a test says otherwise."""
+    return deploy(emulator, most_receives=getattr(request, "param", 10))
+
+
+Hire = Callable[..., Awaitable[Worker]]
+
+
+@pytest.fixture
+async def hire(
+    deployment: Deployment,
+    bucket_name: str,
+    results: S3Results,
+    definitions: Path,
+    settings: Any,
+    gallery: Any,
+    tmp_path: Path,
+) -> AsyncIterator[Hire]:
+    """`await hire()` starts a worker, `home=dead.home` on the disk of another.
+
+    Variables are for its listener; settings in small letters, as `spool_bytes=1`, for its engine.
+    """
+    workers: list[tuple[Worker, Bridge]] = []
+
+    def new_home() -> Bench:
+        folder = tmp_path / f"worker-{len(workers)}"
+        return Bench(folder, definitions, partial(settings, allow_hosts=gallery.place))
+
+    async def start(home: Bench | None = None, host: Any = None, **given: Any) -> Worker:
+        home = home or new_home()
+        host = host or home.new_host()
+        variables = {name: given.pop(name) for name in list(given) if name.isupper()}
+        engine = await home.open(host=host, results=results, **given)
+        names = {
+            "SQS_QUEUE_URL": deployment.queue_url,
+            "DYNAMODB_TABLE": deployment.table,
+            "S3_BUCKET": bucket_name,
+            "UNIFIED_API_VISIBILITY_SECONDS": "3",
+        }
+        listening = Settings.from_env({**names, **variables})
+        bridge = Bridge.of(listening)
+        listener = SqsListener(engine, bridge, listening)
+        listener.start()
+        workers.append((Worker(home, host, engine, listener), bridge))
+        return workers[-1][0]
+
+    yield start
+    for worker, bridge in workers:
+        await worker.listener.stop()
+        await bridge.close()
+    for home in {worker.home for worker, _ in workers}:
+        await home.close()
 
 
 class Clock:

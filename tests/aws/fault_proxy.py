@@ -42,10 +42,11 @@ class Exchange:
     async def forward(self, body: bytes) -> bytes:
         """Have the server do it; its whole answer."""
         reader, writer = await asyncio.open_connection(HOST, self.upstream_port)
-        writer.write(_once(self.head) + body)
-        answer = await reader.read(-1)
-        writer.close()
-        return answer
+        try:
+            writer.write(_once(self.head) + body)
+            return await reader.read(-1)
+        finally:
+            writer.close()
 
     async def reply(self, answer: bytes) -> None:
         self.writer.write(answer)

@@ -231,3 +231,59 @@ async def test_the_service_tells_what_it_offers_and_how_it_is(client: Any) -> No
     listed = {one["slug"]: one["health"] for one in catalog["data"]}
     assert listed["draw"] == "healthy"
     assert all(part["status"] == "healthy" for part in state["components"].values()), state
+
+
+async def test_a_dry_run_shows_the_graph_and_accepts_nothing(client: Any) -> None:
+    status, told, _ = await ask(client, "POST", f"{DRAW}?dry_run=true", json={"text": "a"})
+
+    assert (status, told["workflow"], told["parameters"]["size"]) == (200, "draw", 8)
+    assert told["graph"]["1"]["inputs"] == told["parameters"]
+    assert (await ask(client, "GET", f"{API}/jobs"))[1]["data"] == []
+
+
+async def test_metadata_come_back_with_the_job(client: Any) -> None:
+    metadata = {"who": "王 🎨", "order": 7, "ratio": 0.1, "paid": True, "note": None}
+
+    accepted = await post(client, metadata=metadata)
+    _, read, _ = await ask(client, "GET", accepted["urls"]["self"])
+
+    assert accepted["metadata"] == read["metadata"] == metadata
+
+
+async def test_a_batch_is_accepted_item_by_item(client: Any) -> None:
+    items = [{"text": "a", "idempotency_key": "k"}, {"size": 0}, {"text": "b"}]
+
+    status, first, _ = await ask(client, "POST", f"{DRAW}:batch", json={"items": items})
+    _, again, _ = await ask(client, "POST", f"{DRAW}:batch", json={"items": items[:1]})
+    _, listed, _ = await ask(client, "GET", f"{API}/jobs")
+
+    assert status == 200
+    assert [result["status"] for result in first["results"]] == [202, 422, 202]
+    assert first["results"][1]["error"]["code"] == "invalid_parameters"
+    assert again["results"][0]["status"] == 200
+    accepted = [result["job"]["job_id"] for result in first["results"] if "job" in result]
+    assert [job["job_id"] for job in listed["data"]] == accepted[::-1]
+
+
+async def test_only_a_job_that_has_ended_is_deleted(client: Any) -> None:
+    accepted = await post(client)
+
+    status, problem, _ = await ask(client, "DELETE", accepted["urls"]["self"])
+    unknown, _, _ = await ask(client, "DELETE", f"{API}/jobs/nobody")
+
+    assert (status, problem["code"], unknown) == (409, "job_not_finished", 404)
+
+
+async def test_a_list_is_narrowed_by_time(client: Any) -> None:
+    accepted = [await post(client) for _ in range(3)]
+
+    async def listed(query: str) -> list[str]:
+        _, page, _ = await ask(client, "GET", f"{API}/jobs?{query}")
+        return [job["job_id"] for job in page["data"]]
+
+    everything = [job["job_id"] for job in reversed(accepted)]
+    assert await listed("created_after=2000-01-01T00:00:00Z") == everything
+    assert await listed(f"created_after={accepted[0]['created_at']}") == everything
+    assert await listed(f"created_before={accepted[0]['created_at']}") == []
+    assert await listed("created_before=2100-01-01T00:00:00Z&limit=2") == everything[:2]
+    assert await listed("created_after=2100-01-01T00:00:00Z") == []
