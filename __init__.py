@@ -6,14 +6,19 @@ nodes: all wiring is there.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .jobs.comfyui import ComfyUI
+    from .jobs.engine import Engine
     from .jobs.inputs import Objects
+    from .jobs.job import Job
     from .jobs.settings import Settings
-    from .jobs.workshop import Results
+    from .jobs.workshop import Results, Workshop
+    from .sqs_bridge.listener import SqsListener
 
 __version__ = "0.1.0"
 
@@ -21,43 +26,35 @@ __version__ = "0.1.0"
 async def comfy_entrypoint() -> Any:
     """Put the service into the ComfyUI that is loading this package."""
     from .jobs import comfyui
-    from .jobs.disk import Disk
+    from .jobs.drain import Drain
     from .jobs.engine import Engine
-    from .jobs.inputs import Inputs
-    from .jobs.offer import Offer
     from .jobs.settings import Settings
-    from .jobs.store import Store
-    from .jobs.workshop import Spool, Workshop
+    from .jobs.spot import spot_notice
+    from .jobs.webhooks import Webhooks
     from .routes import Listener, announce, lock, mount
     from .routes.service import Surface
-    from .workflows import LIBRARY, Catalog
+    from .routes.shown import described
 
     settings = Settings.from_env()
     host = comfyui.ComfyUI(exit_on_hang=settings.exit_on_hang)
     data = host.user_folder / "unified_api"
-    catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
-    s3, results = _storage(settings, data / "results")
     listener = Listener(settings) if settings.port else None
-    own_urls = (host.url, settings.public_url, listener.url if listener else None)
-    folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
-    engine = Engine(
-        Workshop(
-            host=host,
-            offer=Offer(catalog, host.lacks),
-            store=Store(data / "jobs.sqlite3"),
-            inputs=Inputs(host.input_folder, settings, own_urls=filter(None, own_urls), objects=s3),
-            results=results,
-            disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
-            spool=Spool(settings.spool_bytes),
-            settings=settings,
-        )
-    )
+    named = (host.url, settings.public_url, listener.url if listener else None)
+    own_urls = tuple(filter(None, named))
+    shop = _workshop(settings, host, data, own_urls)
+
+    async def describe(job: Job) -> dict[str, Any]:
+        return await described(job, shop.results.link, settings.public_url or host.url)
+
+    webhooks = Webhooks(shop.store.outbox, settings, describe, own_urls=own_urls)
+    engine = Engine(shop, webhooks)
+    queue = _queue(engine, settings)
     surface = Surface.of(
         settings,
         version=__version__,
         keys_file=data / "keys.json",
         is_local=host.is_local,
-        parts=[listener] if listener else [],
+        parts=[*([listener] if listener else []), *(queue.parts if queue else [])],
     )
     mount(host.app, engine, surface)
     if surface.is_locked:
@@ -67,10 +64,58 @@ async def comfy_entrypoint() -> Any:
         await engine.start()
         if listener:
             await listener.open(engine, surface, comfyui_url=host.url)
-        announce(engine, surface, url=host.url, bucket=settings.bucket)
+        if queue:
+            queue.start()
+        drain.listen()
+        if settings.spot_notice:
+            drain.watch(spot_notice(settings.imds_url))
+        announce(engine, surface, url=host.url, bucket=settings.bucket, queue=settings.queue_url)
 
+    async def finish() -> None:
+        try:
+            await asyncio.gather(engine.drain(), *([queue.drain()] if queue else []))
+            await webhooks.settle()
+        finally:
+            if queue:
+                await queue.release()
+
+    drain = Drain(finish, budget_seconds=settings.drain_seconds)
     host.on_startup(start)
     return comfyui.extension_without_nodes()
+
+
+def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str, ...]) -> Workshop:
+    """What the engine works with. Everything of the user's is in `data`."""
+    from .jobs.disk import Disk
+    from .jobs.inputs import Inputs
+    from .jobs.offer import Offer
+    from .jobs.store import Store
+    from .jobs.workshop import Spool, Workshop
+    from .workflows import LIBRARY, Catalog
+
+    catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
+    folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
+    s3, results = _storage(settings, data / "results")
+    return Workshop(
+        host=host,
+        offer=Offer(catalog, host.lacks),
+        store=Store(data / "jobs.sqlite3"),
+        inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+        results=results,
+        disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
+        spool=Spool(settings.spool_bytes),
+        settings=settings,
+    )
+
+
+def _queue(engine: Engine, settings: Settings) -> SqsListener | None:
+    """Who takes jobs from the queue, if there is one. Loading boto3 takes time."""
+    if settings.queue_url is None:
+        return None
+    from .sqs_bridge.bridge import Bridge
+    from .sqs_bridge.listener import SqsListener
+
+    return SqsListener(engine, Bridge.of(settings), settings)
 
 
 def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:

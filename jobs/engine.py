@@ -6,21 +6,34 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import NoRoom, StorageDenied, StorageUnavailable, UnknownJob, UnknownOutput
+from .errors import (
+    JobFailed,
+    JobNotFinished,
+    KeptInTable,
+    NoRoom,
+    StorageDenied,
+    StorageUnavailable,
+    UnknownJob,
+    UnknownOutput,
+)
 from .guests import Guests
 from .health import Component, State, unless
-from .job import Job, Output, Status, Submitted
+from .job import Job, Output, Submitted
 from .links import Link
+from .outbox import Telling
 from .prompt import Progress
 from .reception import Reception
+from .retention import forget_old
 from .run import Run, remove_leftovers
 from .runs import Runs
+from .selection import ALL, Selection
 from .store import StoreUnusable
 from .threads import off_loop
+from .webhooks import Webhooks
 from .workshop import Workshop
 
 T = TypeVar("T")
@@ -29,23 +42,30 @@ log = logging.getLogger(__name__)
 
 #: New jobs wake the engine at once; this sweep finds those that are due again.
 SWEEP_SECONDS = 1.0
-#: How often a storage in trouble is asked, and how often old inputs are deleted.
+#: How often a storage in trouble is asked, and how often old inputs and jobs are deleted.
 PROBE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
 
+NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
 SHUTTING_DOWN = "The service is shutting down."
 
 
 class Engine:
-    """Answers submit, get, list and cancel, and takes every accepted job to its end."""
+    """Answers submit, get, list and cancel, and takes every accepted job to its end.
 
-    def __init__(self, workshop: Workshop) -> None:
+    Without `webhooks` nobody is told.
+    """
+
+    def __init__(self, workshop: Workshop, webhooks: Webhooks | None = None) -> None:
         self.offer = workshop.offer
+        self.metrics = workshop.metrics
         self._shop = workshop
+        self._webhooks = webhooks
         self._reception = Reception(workshop)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._wake.set, ended=self._count)
         self.guests = Guests(workshop, self._reception, self._runs)
+        self.metrics.show_waiting(self._count_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._dispatching: asyncio.Task[None] | None = None
 
@@ -58,14 +78,17 @@ class Engine:
         *,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: float | None = None,
     ) -> Submitted:
         """Accept a job: it is on disk when this returns. `body` is as the caller gave it.
+
+        It is given up if it is not done `cancel_after` seconds from now.
 
         The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
         UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, NoRoom,
         StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
-        submitted = await self._reception.submit(slug, body, owner, idempotency_key)
+        submitted = await self._reception.submit(slug, body, owner, idempotency_key, cancel_after)
         self._wake.set()
         return submitted
 
@@ -87,20 +110,10 @@ class Engine:
         return self._runs.live(job)
 
     async def list(
-        self,
-        *,
-        limit: int,
-        status: Status | None = None,
-        workflow: str | None = None,
-        owner: str | None = None,
-        after: int | None = None,
+        self, selection: Selection = ALL, *, limit: int, after: int | None = None
     ) -> list[tuple[int, Job, Progress]]:
         """(cursor, job, progress), newest first, from behind the cursor `after`."""
-        found = await self._read(
-            self._shop.store.page(
-                limit=limit, status=status, workflow=workflow, owner=owner, after=after
-            )
-        )
+        found = await self._read(self._shop.store.page(selection, limit=limit, after=after))
         return [(sequence, *self._runs.live(job)) for sequence, job in found]
 
     async def count_unfinished(self, owner: str) -> int:
@@ -112,11 +125,32 @@ class Engine:
 
         Raises UnknownJob.
         """
-        if await self._read(self._shop.store.cancel(job_id, now=time.time())):
+        if cancelled := await self._read(self._shop.store.cancel(job_id, now=time.time())):
             self._reception.waiting -= 1
+            self.metrics.ended(cancelled)
             self._shop.watchers.tell(job_id)
         await self._runs.cancel(job_id)
         return await self.get(job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Remove a job that has ended, and the results it wrote.
+
+        Raises UnknownJob, JobNotFinished, KeptInTable or StorageUnavailable.
+        """
+        job, _ = await self.get(job_id)
+        if not job.status.is_final:
+            raise JobNotFinished()
+        if job.is_shared:
+            raise KeptInTable()
+        if run := self._runs.find(job_id):
+            # It would be found there until then.
+            await run.ended()
+        try:
+            await self._shop.results.remove(job)
+        except (JobFailed, OSError) as error:
+            log.exception("the results of job %s could not be deleted", job_id)
+            raise StorageUnavailable(NOT_DELETED) from error
+        await self._read(self._shop.store.remove([job_id]))
 
     async def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]:
         """The job as it is now, and again whenever it has changed, to its end.
@@ -131,6 +165,10 @@ class Engine:
                 yield job, progress
                 if not (is_final := job.status.is_final):
                     await changed.wait()
+
+    async def deliveries(self, job_id: str) -> Sequence[Telling]:
+        """The tries to tell receivers of a job, oldest first."""
+        return await self._read(self._shop.store.outbox.of(job_id))
 
     async def link(self, output: Output) -> Link | None:
         """How a published output is read; None if this machine serves it."""
@@ -155,6 +193,7 @@ class Engine:
 
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
+        trouble = self._webhooks.problem if self._webhooks else None
         return {
             "comfyui": unless(self._shop.host.problem, State.UNHEALTHY),
             "store": unless(self._reception.closed, State.UNHEALTHY),
@@ -162,6 +201,7 @@ class Engine:
             "storage": self._storage(),
             "workflows": self.offer.component,
             "settings": unless("; ".join(self.setting_problems), State.DEGRADED),
+            **({"webhooks": Component(State.DEGRADED, trouble)} if trouble else {}),
         }
 
     @property
@@ -181,7 +221,10 @@ class Engine:
         try:
             await self._shop.inputs.open()
             await self._shop.results.open()
-            await self._shop.store.open(reset=self._shop.settings.reset_store)
+            settings = self._shop.settings
+            await self._shop.store.open(
+                reset=settings.reset_store, is_hooked=settings.webhook_url is not None
+            )
             self._reception.waiting = await self._shop.store.count_waiting()
             unfinished = await self._shop.store.unfinished()
             ours = [job for job in unfinished if not job.is_shared]
@@ -198,6 +241,10 @@ class Engine:
         self._dispatching = self._spawn(self._dispatch())
         self._spawn(self._look_after_storage())
         self._spawn(self._tidy_up())
+        self._spawn(self._give_up())
+        self._spawn(self.metrics.feel_lag())
+        if self._webhooks:
+            self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
 
     async def stop(self) -> None:
         """Let go of everything. Jobs under way are taken up at the next start."""
@@ -231,6 +278,18 @@ class Engine:
                 self._reception.waiting -= 1
                 self._runs.begin(job, self._shop.store)
 
+    async def _give_up(self) -> None:
+        """End jobs that have waited for too long."""
+        while True:
+            try:
+                while job := await self._shop.store.give_up(now=time.time()):
+                    self._reception.waiting -= 1
+                    self.metrics.ended(job)
+                    self._shop.watchers.tell(job.job_id)
+            except sqlite3.Error:
+                log.exception("the job store could not be searched for old jobs")
+            await asyncio.sleep(SWEEP_SECONDS)
+
     async def _look_after_storage(self) -> None:
         """Ask the storage how it is, at the start and while it is in trouble."""
         await self._shop.results.probe()
@@ -241,10 +300,8 @@ class Engine:
 
     async def _tidy_up(self) -> None:
         while True:
-            try:
-                await self._shop.inputs.sweep(self._shop.store.is_mentioned)
-            except (OSError, sqlite3.Error):
-                log.exception("old inputs could not be deleted")
+            await _tried(self._shop.inputs.sweep(self._shop.store.is_mentioned))
+            await _tried(forget_old(self._shop, now=time.time()))
             await asyncio.sleep(TIDY_SECONDS)
 
     @property
@@ -274,6 +331,9 @@ class Engine:
         finally:
             alarm.cancel()
 
+    def _count_waiting(self) -> int:
+        return self._reception.waiting + self._runs.unrun - self.metrics.running
+
     def _count(self, run: Run) -> None:
         self._reception.waiting += run.job.due is not None and not run.job.is_shared
 
@@ -295,6 +355,14 @@ class Engine:
         if isinstance(trouble, StorageDenied):
             return Component(State.UNHEALTHY, str(trouble))
         return unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
+
+
+async def _tried(tidying: Awaitable[None]) -> None:
+    """What goes wrong is tried again the next time."""
+    try:
+        await tidying
+    except (OSError, sqlite3.Error):
+        log.exception("what is old could not be deleted")
 
 
 def _reason(error: Exception) -> str:

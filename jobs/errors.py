@@ -5,6 +5,7 @@ UnifiedApiError
 │   ├── MalformedBody · UnsupportedBody · BodyTooLarge
 │   ├── UnknownWorkflow · UnhealthyWorkflow · InvalidParameters
 │   ├── UnknownJob · UnknownOutput · InvalidQuery · IdempotencyKeyReused · InvalidIdempotencyKey
+│   ├── InvalidCancelAfter · JobNotFinished · KeptInTable
 │   ├── AuthNotConfigured · Unauthorized · Forbidden · ForeignOrigin · UnknownHost
 │   ├── BodyTimeout · RateLimited · TooManyJobs · TooManyStreams
 │   └── QueueFull · NotReady · StorageUnavailable · NoRoom
@@ -94,6 +95,18 @@ class UnknownOutput(RequestRefused):
     code = "unknown_output"
 
 
+class JobNotFinished(RequestRefused):
+    """Only a job that has ended can be deleted. Cancel it first."""
+
+    code = "job_not_finished"
+
+
+class KeptInTable(RequestRefused):
+    """This job is in a task table, and goes by itself when its time is over."""
+
+    code = "kept_in_table"
+
+
 class InvalidQuery(RequestRefused):
     """A query parameter is not valid."""
 
@@ -116,6 +129,12 @@ class InvalidIdempotencyKey(RequestRefused):
     """An Idempotency-Key is one header of 1 to 255 printable ASCII characters."""
 
     code = "invalid_idempotency_key"
+
+
+class InvalidCancelAfter(RequestRefused):
+    """Cancel-After is a time of 1 second to 30 days, written as 90, 1m or 1h30m."""
+
+    code = "invalid_cancel_after"
 
 
 class BodyTimeout(RequestRefused):
@@ -275,7 +294,7 @@ class Interrupted(JobFailed):
 
 
 class TimedOut(JobFailed):
-    """The job ran for longer than it may (UNIFIED_API_JOB_TIMEOUT) and was interrupted."""
+    """The job ran for longer than the server or its workflow allows, and was interrupted."""
 
     code = "timed_out"
 
@@ -307,7 +326,7 @@ class NoWorker(JobFailed):
 
 
 class DeadlineExceeded(JobFailed):
-    """The task was not begun before its deadline."""
+    """The job was given up: it was not begun, or not done, in the time it had."""
 
     code = "deadline_exceeded"
 

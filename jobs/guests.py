@@ -41,6 +41,10 @@ class Guests:
         """Forget a job that somebody else works on from now on."""
         await self._shop.store.forget(job_id)
 
+    async def ended(self, job: Job) -> None:
+        """Have its webhooks told how a job ended, whoever ended it; what is told stays told."""
+        await self._shop.store.tell(job)
+
     async def left(self, unfinished: list[Job]) -> list[Job]:
         """Those of an earlier process whose pictures are worth keeping; the rest is forgotten."""
         guests = [job for job in unfinished if job.is_shared]

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from .errors import JobFailed
 
 Format = Literal["png", "jpeg", "webp"]
+#: What a webhook can be told of.
+Event = Literal["job.started", "job.completed", "job.failed", "job.cancelled"]
 
 
 class Status(str, Enum):
@@ -75,6 +77,13 @@ class Delivery(Value):
         return None if self.format is None else {"jpeg": "jpg"}.get(self.format, self.format)
 
 
+class Webhook(Value):
+    """Whom to tell of a job, and of which events; none named are all."""
+
+    url: str
+    events: tuple[Event, ...] = ()
+
+
 class Timings(Value):
     """Milliseconds spent."""
 
@@ -103,6 +112,7 @@ class Job(Value):
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
     parameters: dict[str, Any]
     metadata: dict[str, Any] = {}
+    webhook: Webhook | None = None
     #: The name of the key that submitted it; None where no keys are in use.
     owner: str | None = None
     #: What a repeated request with the same Idempotency-Key must equal.
@@ -115,6 +125,10 @@ class Job(Value):
     #: When it may be taken up; None while somebody works on it and when it is final.
     due: float | None = 0.0
     created_at: float
+    #: When it is to be done.
+    deadline: float | None = None
+    #: When it is given up if it is not begun, or once it is, not done.
+    give_up_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
     timings: Timings = Timings()
@@ -151,6 +165,7 @@ class Job(Value):
         return self._with(
             stage=Stage.RUNNING,
             attempt=self.attempt + 1,
+            give_up_at=self.deadline,
             timings=self._timed(queued_ms=max(0, waited_ms)),
         )
 
@@ -179,6 +194,7 @@ class Job(Value):
         return self._with(
             status=Status.FAILED,
             stage=None,
+            due=None,
             rendered=(),
             finished_at=now,
             error=str(error),

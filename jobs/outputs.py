@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -53,6 +54,11 @@ class LocalResults:
             return await off_loop(self._publish, job)
         except OSError as error:
             raise PublishFailed() from error
+
+    async def remove(self, job: Job) -> None:
+        """Delete what was published for a job. May raise OSError."""
+        with suppress(FileNotFoundError):
+            await off_loop(shutil.rmtree, self._folder / job.job_id)
 
     def path(self, job: Job, number: int) -> Path:
         """The file of one output of a completed job."""

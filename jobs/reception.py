@@ -25,10 +25,15 @@ class Reception:
         self.closed: str | None = "The service is starting."
 
     async def submit(
-        self, slug: str, body: Mapping[str, Any], owner: str | None, idempotency_key: str | None
+        self,
+        slug: str,
+        body: Mapping[str, Any],
+        owner: str | None,
+        idempotency_key: str | None,
+        cancel_after: float | None,
     ) -> Submitted:
         """Accept a job: it is on disk when this returns. See Engine.submit for what it raises."""
-        request = JobRequest.received(slug, body, owner, idempotency_key)
+        request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
         if request.may_be_replay and (earlier := await self._stored(request.job_id)):
             return request.replay(earlier)
         self._check_open()
@@ -69,5 +74,7 @@ class Reception:
         except sqlite3.Error as error:
             log.exception("a job could not be stored")
             raise StorageUnavailable() from error
-        self.waiting += is_new
+        if is_new:
+            self.waiting += 1
+            self._shop.metrics.accepted(job)
         return is_new

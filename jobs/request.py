@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import ValidationError
-
-from ..workflows import Violation, Workflow
+from ..workflows import Workflow
 from .errors import IdempotencyKeyReused, InvalidParameters
-from .job import Delivery, Job, Submitted
+from .extras import split
+from .job import Job, Submitted
 from .sources import Embedded, source_of
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
 SEEDS = 2**53
 #: The space of the ids that idempotency keys make.
 IDEMPOTENCY = UUID("6f0b9a3e-6f0d-4c1e-9b53-5a1f0d2b7c11")
-#: Fields that every workflow takes beside its own, and what they are called in a Delivery.
+#: What fields of a request are called in a Delivery.
 COMMON = {"output_format": "format", "quality": "quality"}
 
 #: Stores a picture and returns the reference to it.
@@ -39,16 +38,24 @@ class JobRequest:
     owner: str | None = None
     #: Given with an idempotency key: what a repeated request must equal.
     fingerprint: str | None = None
+    #: When the job is to be done, in seconds since the epoch.
+    deadline: float | None = None
 
     @classmethod
     def received(
-        cls, slug: str, body: Mapping[str, Any], owner: str | None, idempotency_key: str | None
+        cls,
+        slug: str,
+        body: Mapping[str, Any],
+        owner: str | None,
+        idempotency_key: str | None,
+        cancel_after: float | None = None,
     ) -> JobRequest:
         """A repeated request cannot make a second job: its id is the same."""
+        deadline = None if cancel_after is None else time.time() + cancel_after
         if idempotency_key is None:
-            return cls(str(uuid4()), slug, body, owner)
+            return cls(str(uuid4()), slug, body, owner, deadline=deadline)
         job_id = str(uuid5(IDEMPOTENCY, f"{owner or ''}\n{idempotency_key}"))
-        return cls(job_id, slug, body, owner, _fingerprint(slug, body))
+        return cls(job_id, slug, body, owner, _fingerprint(slug, body), deadline)
 
     @property
     def may_be_replay(self) -> bool:
@@ -65,42 +72,35 @@ class JobRequest:
 
         Raises InvalidParameters, or what `keep` raises.
         """
-        parameters, delivery = _split(workflow, self.body)
+        parameters, extras = split(workflow, self.body)
         parameters |= await _kept(parameters, workflow, keep)
         if violations := workflow.violations(parameters):
             raise InvalidParameters(violations)
+        now = time.time()
         return Job(
             job_id=self.job_id,
             workflow=self.slug,
             parameters=workflow.complete(parameters, seed=secrets.randbelow(SEEDS)),
+            metadata=extras.metadata,
+            webhook=extras.webhook,
             owner=self.owner,
             fingerprint=self.fingerprint,
-            delivery=delivery,
-            extension=delivery.extension or workflow.extension,
-            created_at=time.time(),
+            delivery=extras.delivery,
+            extension=extras.delivery.extension or workflow.extension,
+            created_at=now,
+            deadline=self.deadline,
+            give_up_at=_earlier(self.deadline, now, workflow.max_wait_seconds),
         )
+
+
+def _earlier(deadline: float | None, now: float, wait_seconds: float | None) -> float | None:
+    begin_by = None if wait_seconds is None else now + wait_seconds
+    return min((each for each in (deadline, begin_by) if each is not None), default=None)
 
 
 def _fingerprint(slug: str, body: Mapping[str, Any]) -> str:
     text = json.dumps([slug, body], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _split(workflow: Workflow, body: Mapping[str, Any]) -> tuple[dict[str, Any], Delivery]:
-    """The workflow's own parameters, and what is common to all. Raises InvalidParameters."""
-    common = COMMON.keys() - workflow.schema["properties"].keys()
-    given = {COMMON[name]: body[name] for name in common if body.get(name) is not None}
-    try:
-        delivery = Delivery.model_validate(given, strict=True)
-    except ValidationError as error:
-        raise InvalidParameters([_violation(fault) for fault in error.errors()]) from None
-    return {name: value for name, value in body.items() if name not in common}, delivery
-
-
-def _violation(fault: Any) -> Violation:
-    field = str(fault["loc"][0])
-    name = next(name for name, known in COMMON.items() if known == field)
-    return Violation(name, f"/{name}", f"{name}: {fault['msg']}")
 
 
 async def _kept(parameters: Mapping[str, Any], workflow: Workflow, keep: Keep) -> dict[str, str]:

@@ -14,11 +14,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import Any
 
 from ..workflows import Workflow, render
 from .errors import (
     CrashLoop,
+    DeadlineExceeded,
     InternalError,
     JobFailed,
     ObjectUnknown,
@@ -63,13 +65,17 @@ class Run:
         self._keeper = keeper
         #: It was running when the process died: should it be why, it must not drag others along.
         self._is_suspect = job.stage is Stage.RUNNING
+        self._taken_up = time.monotonic()
         self._begun = 0.0
         self._start_kept: asyncio.Future[None] | None = None
         self._has_begun = False
-        self._is_unwanted = False
+        #: How it ends that was told to end before its time.
+        self._early_end: Callable[[], Job] | None = None
         self._is_decided = False
         self._task = asyncio.get_running_loop().create_task(self._to_the_end())
         self._task.add_done_callback(self._close)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._set_alarm()
 
     @property
     def is_under_way(self) -> bool:
@@ -78,9 +84,16 @@ class Run:
 
     def cancel(self) -> None:
         """Have it end cancelled, unless its end is decided: what is published stays."""
-        if self._is_decided or self._is_unwanted or self.job.stage is Stage.PUBLISHING:
+        self._end_early(lambda: self.job.cancelled(now=time.time()))
+
+    def _give_up(self) -> None:
+        log.warning("job %s is given up: its time is over", self.job.job_id)
+        self._end_early(lambda: self.job.failed(DeadlineExceeded(), now=time.time()))
+
+    def _end_early(self, end: Callable[[], Job]) -> None:
+        if self._is_decided or self._early_end or self.job.stage is Stage.PUBLISHING:
             return
-        self._is_unwanted = True
+        self._early_end = end
         # A task that is cancelled before its first step never takes one.
         if self._has_begun:
             self._task.cancel()
@@ -116,9 +129,9 @@ class Run:
         except JobFailed as failure:
             return self._failed(failure)
         except asyncio.CancelledError:
-            if not self._is_unwanted:
+            if self._early_end is None:
                 raise
-            return self.job.cancelled(now=time.time())
+            return self._early_end()
         except Disowned:
             raise
         except Exception:
@@ -126,7 +139,7 @@ class Run:
             return self._failed(InternalError())
 
     async def _go_on(self) -> Job:
-        if self._is_unwanted:
+        if self._early_end:
             raise asyncio.CancelledError
         outputs = await self._find() if self.job.attempt else None
         if outputs is None and not await intact(self.job.rendered):
@@ -181,13 +194,14 @@ class Run:
         job, host = self.job, self._shop.host
         folder = f"{FOLDER}/{job.job_id}/{job.attempt + 1}"
         graph = render(workflow, job.parameters, images=images, prefix=folder)
-        limit_seconds = self._shop.settings.job_timeout
+        limit_seconds = min(self._shop.settings.job_timeout, workflow.max_run_seconds or inf)
         prompt = Prompt(job.next_prompt_id, graph, folder, limit_seconds)
         meter = ProgressMeter(graph)
 
         def hear(event: str, data: dict[str, Any]) -> None:
             if event == "execution_start":
                 self._start()
+                self._shop.metrics.prompt_began(job.job_id, taken_up=self._taken_up)
             meter.hear(event, data)
             self.progress = meter.now
             self._shop.watchers.tell(self.job.job_id)
@@ -204,6 +218,7 @@ class Run:
         if self._start_kept is None:
             self._begun = time.monotonic()
             self._is_now(self.job.running(now=time.time()))
+            self._set_alarm()
             self._start_kept = asyncio.ensure_future(self._keep(self.job))
         return self._start_kept
 
@@ -252,7 +267,17 @@ class Run:
             folder = self._shop.host.output_folder / FOLDER / self.job.job_id
             await off_loop(shutil.rmtree, folder, ignore_errors=True)
 
+    def _set_alarm(self) -> None:
+        """Have it given up when its time is over."""
+        if self._alarm:
+            self._alarm.cancel()
+        if self.job.give_up_at is not None:
+            left = self.job.give_up_at - time.time()
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, left), self._give_up)
+
     def _close(self, _: asyncio.Task[None]) -> None:
+        if self._alarm:
+            self._alarm.cancel()
         self.needs_gpu = False
         self._moved(self)
 

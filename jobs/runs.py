@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from .job import Job
+from .job import Job, Stage
 from .prompt import Progress
 from .run import Run
 from .workshop import Keeper, Workshop
@@ -30,12 +30,20 @@ class Runs:
         """How many are not yet in ComfyUI's queue."""
         return sum(run.is_ahead for run in self._runs.values())
 
+    @property
+    def unrun(self) -> int:
+        """How many have a prompt that is yet to end."""
+        runs = self._runs.values()
+        return sum(run.needs_gpu and run.job.stage is not Stage.PUBLISHING for run in runs)
+
     def begin(self, job: Job, keeper: Keeper, moved: Callable[[], None] = lambda: None) -> Run:
         """Take a job to its end. `moved` is called beside that of all."""
 
         def tell(run: Run) -> None:
             if run.is_over:
                 self._put_down(run)
+            elif not run.needs_gpu:
+                self._shop.metrics.prompt_ended(run.job.job_id)
             self._moved()
             moved()
 
@@ -76,4 +84,5 @@ class Runs:
     def _put_down(self, run: Run) -> None:
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
+        self._shop.metrics.put_down(run.job)
         self._ended(run)

@@ -7,7 +7,9 @@ others have their content in their keys, so outputs of two attempts never mix.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -15,13 +17,16 @@ from pydantic import TypeAdapter
 from .bucket import Bucket, Found, NewObject
 from .errors import JobFailed, ObjectUnknown, OutputLost, PublishFailed, UnknownOutput
 from .job import Job, Output
-from .links import Links
+from .links import Links, key_of
 from .outputs import describe, intact
 from .pictures import extension_of
 from .s3 import PATIENCE_SECONDS
 from .threads import off_loop
 
 log = logging.getLogger(__name__)
+
+#: Somebody waits for a removal, and can ask again.
+REMOVAL_SECONDS = 10.0
 
 _outputs = TypeAdapter(tuple[Output, ...])
 
@@ -80,6 +85,18 @@ class S3Results:
         except OSError as error:
             raise PublishFailed() from error
 
+    async def remove(self, job: Job) -> None:
+        """Delete what was published for a job. Raises StorageDenied or StorageUnreachable."""
+        ours = self._bucket.uri("")
+        uris = [output.s3_uri for output in job.outputs if output.s3_uri]
+        keys = [key_of(uri) for uri in uris if uri.startswith(ours)]
+        if keys:
+            stem = keys[0].rpartition(".")[0]
+            listing = _listing(stem, job.job_id, _document(job.outputs))
+            # The mark goes last: until then it can be told what there is.
+            patience = min(self._patience, REMOVAL_SECONDS)
+            await self._bucket.delete([listing.key, *reversed(keys)], patience=patience)
+
     def path(self, job: Job, number: int) -> Path:
         """Raises UnknownOutput: the files are not on this machine."""
         raise UnknownOutput()
@@ -97,14 +114,13 @@ class S3Results:
 
     async def _mark(self, job: Job, outputs: tuple[Output, ...]) -> NewObject:
         """The first output. Its metadata tell of all, or where that is told if they are many."""
-        document = _outputs.dump_json(outputs, exclude_defaults=True)
+        document = _document(outputs)
         mark = self._object(job, 0, outputs[0], {"outputs": document.decode()})
         if mark.metadata_fits:
             return mark
-        sha256 = hashlib.sha256(document).hexdigest()
-        key = f"{self._stem(job)}-outputs-{sha256[:12]}.json"
-        await self._put(NewObject(key, document, sha256, "application/json", job.job_id))
-        return self._object(job, 0, outputs[0], {"outputs-key": key})
+        listing = _listing(self._stem(job), job.job_id, document)
+        await self._put(listing)
+        return self._object(job, 0, outputs[0], {"outputs-key": listing.key})
 
     async def _read(self, mark: Found) -> tuple[Output, ...]:
         if key := mark.metadata.get("outputs-key"):
@@ -117,7 +133,7 @@ class S3Results:
         return await self._bucket.put_once(new, patience=self._patience)
 
     def _object(self, job: Job, number: int, output: Output, metadata: dict[str, str]) -> NewObject:
-        return NewObject(
+        plain = NewObject(
             key=self._key(job, number, output),
             body=job.rendered[number].path,
             sha256=output.sha256,
@@ -125,6 +141,8 @@ class S3Results:
             job_id=job.job_id,
             metadata={"attempt": str(job.attempt), **metadata},
         )
+        told = replace(plain, metadata={**plain.metadata, "job-metadata": json.dumps(job.metadata)})
+        return told if job.metadata and told.metadata_fits else plain
 
     def _describe(self, job: Job) -> tuple[Output, ...]:
         outputs = [describe(file) for file in job.rendered]
@@ -145,3 +163,15 @@ class S3Results:
 
     def _stem(self, job: Job) -> str:
         return "/".join(filter(None, (self._prefix, job.workflow, job.job_id)))
+
+
+def _document(outputs: tuple[Output, ...]) -> bytes:
+    """All outputs of a job, to be read by `find`."""
+    return _outputs.dump_json(outputs, exclude_defaults=True)
+
+
+def _listing(stem: str, job_id: str, document: bytes) -> NewObject:
+    """Where that lies if it is too long for the metadata of the mark."""
+    sha256 = hashlib.sha256(document).hexdigest()
+    key = f"{stem}-outputs-{sha256[:12]}.json"
+    return NewObject(key, document, sha256, "application/json", job_id)

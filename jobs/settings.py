@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .guard import Place, deny_entry
 from .keys import Key
+from .signature import Secret
 
 #: A slip of the pen must not open a door: what these become when they are wrong. (Nobody holds
 #: a key whose hash is all zeros.)
@@ -69,6 +70,10 @@ class Settings(BaseModel):
     )
     task_days: float = Field(14.0, alias="UNIFIED_API_TASK_DAYS", gt=0, le=14)
     gpu_instance_id: str | None = Field(None, alias="GPU_INSTANCE_ID", pattern="^i-[0-9a-f]{8,17}$")
+    webhook_url: str | None = Field(
+        None, alias="UNIFIED_API_WEBHOOK_URL", pattern=r"^https?://[^/\s]+(/\S*)?$"
+    )
+    webhook_secrets: tuple[Secret, ...] = Field((), alias="UNIFIED_API_WEBHOOK_SECRET")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
@@ -109,6 +114,13 @@ class Settings(BaseModel):
     @classmethod
     def _parse_keys(cls, value: Any) -> Any:
         return tuple(map(Key.parse, _entries(value))) if isinstance(value, str) else value
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _parse_secrets(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(map(Secret.parse, value.replace(",", " ").split()))
 
     @field_validator("cors_origins")
     @classmethod

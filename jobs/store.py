@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
+from . import outbox
+from .errors import DeadlineExceeded
 from .job import Job, Status
+from .notices import Notice, notices_of
+from .outbox import Outbox, marks, transaction
+from .selection import ALL, Selection
 from .threads import Lane
 
-SCHEMA_VERSION = 1
+P = ParamSpec("P")
+T = TypeVar("T")
+
 BUSY_SECONDS = 10.0
 #: No job is put off for longer, so a later `due` shows that the clock was set back.
 LONGEST_DELAY_SECONDS = 600.0
@@ -24,7 +32,7 @@ DAMAGED = (
 )
 NEWER = "the job store was written by a newer version of this service; install that one again"
 
-SCHEMA = """
+JOBS = """
 CREATE TABLE jobs (
     sequence   INTEGER PRIMARY KEY,
     job_id     TEXT NOT NULL UNIQUE,
@@ -39,6 +47,24 @@ CREATE INDEX jobs_by_status ON jobs (status, sequence);
 CREATE INDEX jobs_by_workflow ON jobs (workflow, sequence);
 CREATE INDEX jobs_by_owner ON jobs (owner, sequence) WHERE owner IS NOT NULL;
 """
+GIVE_UP_AT = "json_extract(document, '$.give_up_at')"
+CREATED_AT = "json_extract(document, '$.created_at')"
+TIMES = f"""
+CREATE INDEX jobs_by_deadline ON jobs ({GIVE_UP_AT}) WHERE due IS NOT NULL;
+CREATE INDEX jobs_by_creation ON jobs ({CREATED_AT});
+"""
+#: Between which numbers the jobs of some time are, so that not all are read for them. Who was
+#: created a minute earlier has the lower number.
+AFTER_EARLIER = (
+    f"sequence > ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} < ? - 60"
+    f" ORDER BY {CREATED_AT} DESC LIMIT 1), 0)"
+)
+BEFORE_LATER = (
+    f"sequence < ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} >= ? + 60"
+    f" ORDER BY {CREATED_AT} LIMIT 1), {2**63 - 1})"
+)
+#: What makes each version out of the one before.
+VERSIONS = (JOBS, outbox.SCHEMA, TIMES)
 
 FINAL = tuple(status.value for status in Status if status.is_final)
 
@@ -55,18 +81,22 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
+        self.outbox = Outbox(self._read, self._in_writer)
         self._path = path
+        self._is_hooked = False
         self._writer = Lane("store-writer")
         self._reader = Lane("store-reader")
         self._lock: sqlite3.Connection | None = None
         self._write_db: sqlite3.Connection | None = None
         self._read_db: sqlite3.Connection | None = None
 
-    async def open(self, *, reset: bool = False) -> None:
+    async def open(self, *, reset: bool = False, is_hooked: bool = False) -> None:
         """Create or upgrade the file. Raises StoreUnusable if it is damaged or in use.
 
-        With `reset`, a damaged file is set aside and a new one begun.
+        With `reset`, a damaged file is set aside and a new one begun. `is_hooked` is whether
+        the server has a webhook of its own, so that every job is told of.
         """
+        self._is_hooked = is_hooked
         self._lock = await self._writer.run(_lock, self._path.with_suffix(".lock"))
         if not await self._writer.run(_is_sound, self._path):
             if not reset:
@@ -99,8 +129,9 @@ class Store:
         """Commit a job's new state. False if it has a final one already, which then stays."""
         return await self._write(
             "UPDATE jobs SET status = ?, due = ?, document = ?"
-            f" WHERE job_id = ? AND status NOT IN ({_marks(FINAL)})",
+            f" WHERE job_id = ? AND status NOT IN ({marks(FINAL)})",
             (job.status.value, job.due, job.model_dump_json(), job.job_id, *FINAL),
+            self._news(job) if job.status.is_final else [],
         )
 
     async def adopt(self, job: Job) -> None:
@@ -110,26 +141,58 @@ class Store:
             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id)"
             " DO UPDATE SET status = excluded.status, due = NULL, document = excluded.document",
             _row(job),
+            # Of a later attempt, another machine may have told the start.
+            self._news(job) if not job.attempt else [],
         )
+
+    async def tell(self, job: Job) -> None:
+        """Commit that it is told how a job ended that is kept elsewhere, unless it is already."""
+        if news := self._news(job):
+            await self._in_writer(outbox.post, news)
+            self.outbox.news.set()
 
     async def forget(self, job_id: str) -> None:
         """Delete a job that has not ended."""
         await self._write(
-            f"DELETE FROM jobs WHERE job_id = ? AND status NOT IN ({_marks(FINAL)})",
+            f"DELETE FROM jobs WHERE job_id = ? AND status NOT IN ({marks(FINAL)})",
             (job_id, *FINAL),
         )
 
     async def cancel(self, job_id: str, *, now: float) -> Job | None:
         """Cancel a job that nobody works on; None if there is none of this id."""
-        return await self._writer.run(_cancel, self._open_writer, job_id, now)
+        return await self._take(
+            "SELECT document FROM jobs WHERE job_id = ? AND due IS NOT NULL",
+            (job_id,),
+            lambda job: job.cancelled(now=now),
+        )
 
     async def claim(self, *, now: float) -> Job | None:
         """Take the oldest job that is due, now `processing`; None if there is none."""
-        return await self._writer.run(_claim, self._open_writer, now)
+        return await self._take(
+            "SELECT document FROM jobs WHERE due IS NOT NULL AND (due <= ? OR due > ?)"
+            " ORDER BY sequence LIMIT 1",
+            (now, now + LONGEST_DELAY_SECONDS),
+            lambda job: job.fetching(now=now),
+        )
+
+    async def give_up(self, *, now: float) -> Job | None:
+        """Fail a job that has waited for too long; None if there is none."""
+        return await self._take(
+            f"SELECT document FROM jobs WHERE due IS NOT NULL AND {GIVE_UP_AT} <= ? LIMIT 1",
+            (now,),
+            lambda job: job.failed(DeadlineExceeded(), now=now),
+        )
 
     async def get(self, job_id: str) -> Job | None:
         found = await self._read("SELECT document FROM jobs WHERE job_id = ?", (job_id,))
         return _job(found[0][0]) if found else None
+
+    async def remove(self, job_ids: Sequence[str]) -> None:
+        """Delete those of these jobs that have ended."""
+        await self._write(
+            f"DELETE FROM jobs WHERE job_id IN ({marks(job_ids)}) AND status IN ({marks(FINAL)})",
+            (*job_ids, *FINAL),
+        )
 
     async def unfinished(self) -> list[Job]:
         """What somebody had begun and nobody works on, if asked at the start of the process."""
@@ -140,20 +203,18 @@ class Store:
         return [_job(document) for (document,) in found]
 
     async def page(
-        self,
-        *,
-        limit: int,
-        status: Status | None = None,
-        workflow: str | None = None,
-        owner: str | None = None,
-        after: int | None = None,
+        self, selection: Selection = ALL, *, limit: int, after: int | None = None
     ) -> list[tuple[int, Job]]:
         """Jobs with their sequence numbers, newest first, from below the number `after`."""
         wanted = {
-            "status = ?": status.value if status else None,
-            "workflow = ?": workflow,
-            "owner = ?": owner,
+            "status = ?": selection.status and selection.status.value,
+            "workflow = ?": selection.workflow,
+            "owner = ?": selection.owner,
             "sequence < ?": after,
+            f"{CREATED_AT} >= ?": selection.created_after,
+            AFTER_EARLIER: selection.created_after,
+            f"{CREATED_AT} < ?": selection.created_before,
+            BEFORE_LATER: selection.created_before,
         }
         given = {clause: value for clause, value in wanted.items() if value is not None}
         where = f"WHERE {' AND '.join(given)}" if given else ""
@@ -163,9 +224,17 @@ class Store:
         )
         return [(sequence, _job(document)) for sequence, document in found]
 
+    async def from_oldest(self, *, after: int, limit: int) -> list[tuple[int, Job]]:
+        """Jobs with their sequence numbers, oldest first, from above the number `after`."""
+        found = await self._read(
+            "SELECT sequence, document FROM jobs WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (after, limit),
+        )
+        return [(sequence, _job(document)) for sequence, document in found]
+
     async def count_unfinished(self, owner: str) -> int:
         found = await self._read(
-            f"SELECT count(*) FROM jobs WHERE owner = ? AND status NOT IN ({_marks(FINAL)})",
+            f"SELECT count(*) FROM jobs WHERE owner = ? AND status NOT IN ({marks(FINAL)})",
             (owner, *FINAL),
         )
         return int(found[0][0])
@@ -174,7 +243,7 @@ class Store:
         """Whether a job that has not ended has this text in it."""
         found = await self._read(
             "SELECT 1 FROM jobs WHERE instr(document, ?) > 0"
-            f" AND status NOT IN ({_marks(FINAL)}) LIMIT 1",
+            f" AND status NOT IN ({marks(FINAL)}) LIMIT 1",
             (text, *FINAL),
         )
         return bool(found)
@@ -189,9 +258,32 @@ class Store:
             raise sqlite3.ProgrammingError("the job store is not open")
         return self._write_db
 
-    async def _write(self, sql: str, values: tuple[Any, ...]) -> bool:
-        cursor = await self._writer.run(self._open_writer.execute, sql, values)
-        return cursor.rowcount == 1
+    def _news(self, job: Job) -> list[Notice]:
+        return notices_of(job, is_hooked=self._is_hooked)
+
+    async def _write(self, sql: str, values: tuple[Any, ...], news: Sequence[Notice] = ()) -> bool:
+        """Commit a change, and with it what is to be told if it changes anything."""
+        is_changed = await self._in_writer(_change, sql, values, news)
+        if is_changed and news:
+            self.outbox.news.set()
+        return is_changed
+
+    async def _take(
+        self, sql: str, values: tuple[Any, ...], step: Callable[[Job], Job]
+    ) -> Job | None:
+        """Commit the next state of a job that waits, if there is one."""
+        taken = await self._in_writer(_take, sql, values, step, self._news)
+        if taken:
+            self.outbox.news.set()
+        return taken
+
+    async def _in_writer(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._writer.run(work, self._open_writer, *args, **kwargs)
 
     async def _read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if self._read_db is None:
@@ -243,37 +335,38 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _migrate(db: sqlite3.Connection) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
+    if version > len(VERSIONS):
         raise StoreUnusable(NEWER)
-    if version == 0:
-        db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    for number, change in enumerate(VERSIONS[version:], version + 1):
+        db.executescript(f"BEGIN; {change} PRAGMA user_version = {number}; COMMIT;")
 
 
-def _claim(db: sqlite3.Connection, now: float) -> Job | None:
-    found = db.execute(
-        "SELECT document FROM jobs WHERE due IS NOT NULL AND (due <= ? OR due > ?)"
-        " ORDER BY sequence LIMIT 1",
-        (now, now + LONGEST_DELAY_SECONDS),
-    ).fetchone()
+def _change(
+    db: sqlite3.Connection, sql: str, values: tuple[Any, ...], news: Sequence[Notice]
+) -> bool:
+    with transaction(db):
+        is_changed = db.execute(sql, values).rowcount == 1
+        if is_changed:
+            outbox.post(db, news)
+    return is_changed
+
+
+def _take(
+    db: sqlite3.Connection,
+    sql: str,
+    values: tuple[Any, ...],
+    step: Callable[[Job], Job],
+    news_of: Callable[[Job], Sequence[Notice]],
+) -> Job | None:
+    found = db.execute(sql, values).fetchone()
     if found is None:
         return None
-    return _taken(db, _job(found[0]).fetching(now=now))
-
-
-def _cancel(db: sqlite3.Connection, job_id: str, now: float) -> Job | None:
-    found = db.execute(
-        "SELECT document FROM jobs WHERE job_id = ? AND due IS NOT NULL", (job_id,)
-    ).fetchone()
-    if found is None:
-        return None
-    return _taken(db, _job(found[0]).cancelled(now=now))
-
-
-def _taken(db: sqlite3.Connection, job: Job) -> Job:
-    """A job that waited, in its new state."""
-    db.execute(
+    job = step(_job(found[0]))
+    _change(
+        db,
         "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
         (job.status.value, job.model_dump_json(), job.job_id),
+        news_of(job),
     )
     return job
 
@@ -288,7 +381,3 @@ def _job(document: str) -> Job:
         return Job.model_validate_json(document)
     except ValidationError as error:
         raise sqlite3.DataError("a stored job cannot be read by this version") from error
-
-
-def _marks(values: tuple[Any, ...]) -> str:
-    return ", ".join("?" * len(values))

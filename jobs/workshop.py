@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from .errors import JobFailed
 from .inputs import Inputs
 from .job import Job, Output, Rendered
 from .links import Link
+from .metrics import WorkMetrics
 from .offer import Offer
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
@@ -45,6 +47,7 @@ class Results(Protocol):
     async def open(self) -> None: ...
     async def find(self, job: Job) -> tuple[Output, ...] | None: ...
     async def publish(self, job: Job) -> tuple[Output, ...]: ...
+    async def remove(self, job: Job) -> None: ...
     async def link(self, output: Output) -> Link | None: ...
     def path(self, job: Job, number: int) -> Path: ...
 
@@ -152,3 +155,8 @@ class Workshop:
     settings: Settings
     places: Places = field(default_factory=Places)
     watchers: Watchers = field(default_factory=Watchers)
+
+    @cached_property
+    def metrics(self) -> WorkMetrics:
+        """What is counted of it all."""
+        return WorkMetrics(self.offer)

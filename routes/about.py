@@ -36,8 +36,7 @@ async def info(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    components = service_of(request).components()
-    components |= {part.name: part.component for part in surface_of(request).parts}
+    components = components_of(request)
     state, tells_reasons = _overall(components), may_read(request)
     body = {
         "status": state.value,
@@ -65,6 +64,12 @@ async def workflows(request: web.Request) -> web.Response:
 
 async def workflow(request: web.Request) -> web.Response:
     return _fresh(_listed(service_of(request).offer.find(request.match_info["slug"])))
+
+
+def components_of(request: web.Request) -> dict[str, Component]:
+    """How each part is, of the service and of what serves it."""
+    parts = {part.name: part.component for part in surface_of(request).parts}
+    return service_of(request).components() | parts
 
 
 def _overall(components: dict[str, Component]) -> State:

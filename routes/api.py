@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs.keys import Scope
-from . import about, events, jobs, openapi
+from . import about, batch, events, jobs, metrics, openapi
 from .door import admit
 from .problems import problems
 from .record import record
@@ -21,12 +23,16 @@ API = [
     web.get("/workflows/{slug}", about.workflow),
     web.get("/jobs", jobs.read_all),
     web.get("/jobs/{job_id}", jobs.read),
+    web.delete("/jobs/{job_id}", jobs.delete),
     web.get("/jobs/{job_id}/events", events.events),
+    web.get("/jobs/{job_id}/deliveries", jobs.deliveries),
     web.get(r"/jobs/{job_id}/outputs/{number:\d{1,4}}", jobs.output),
     web.post("/jobs/{job_id}/cancel", jobs.cancel),
     web.post("/{workflow}/jobs", jobs.create),
+    web.post("/{workflow}/jobs:batch", batch.create),
     web.get("/{workflow}/jobs/{job_id}", jobs.read),
 ]
+METRICS = [web.get("", metrics.read)]
 BESIDE = [web.get("/health", about.health), web.get("/ready", about.ready)]
 
 #: Answered to everybody.
@@ -35,30 +41,32 @@ PUBLIC: set[Handler] = {about.info, about.health, about.ready, openapi.document}
 NEEDS: dict[Handler, Scope] = {
     about.workflows: Scope.READ,
     about.workflow: Scope.READ,
+    metrics.read: Scope.READ,
     jobs.read_all: Scope.READ,
     jobs.read: Scope.READ,
     jobs.output: Scope.READ,
     events.events: Scope.READ,
+    jobs.deliveries: Scope.READ,
     jobs.create: Scope.SUBMIT,
+    batch.create: Scope.SUBMIT,
     jobs.cancel: Scope.CANCEL,
+    jobs.delete: Scope.CANCEL,
 }
 
-OURS = web.AppKey("unified_api", web.Application)
+OURS = web.AppKey("unified_api", list[web.Application])
 
 
 def mount(app: web.Application, service: Service, surface: Surface) -> None:
     """Serve the API on an application that has not started, beside whatever else it serves."""
-    api = web.Application(middlewares=[record, problems, door])
-    api.add_routes(API)
-    app[SERVICE], app[SURFACE], app[OURS] = service, surface, api
-    app.add_subapp(PREFIX, api)
+    app[SERVICE], app[SURFACE] = service, surface
+    app[OURS] = [_guarded(app, PREFIX, API), _guarded(app, "/metrics", METRICS)]
     app.add_routes(BESIDE)
 
 
 def is_ours(request: web.Request) -> bool:
     """Whether this API answers a request, be it with an error."""
     found = request.match_info
-    return request.config_dict[OURS] in found.apps or found.handler in PUBLIC
+    return any(app in found.apps for app in request.config_dict[OURS]) or found.handler in PUBLIC
 
 
 @web.middleware
@@ -68,3 +76,11 @@ async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
     if route not in PUBLIC:
         admit(request, NEEDS.get(route))
     return await handler(request)
+
+
+def _guarded(app: web.Application, prefix: str, routes: Iterable[web.RouteDef]) -> web.Application:
+    """Routes below a prefix, which are reached through the door."""
+    guarded = web.Application(middlewares=[record, problems, door])
+    guarded.add_routes(routes)
+    app.add_subapp(prefix, guarded)
+    return guarded

@@ -12,14 +12,15 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from ..jobs import strict_json
 from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
-from ..jobs.job import Delivery
-from ..jobs.request import COMMON
+from ..jobs.extras import Extras
 from ..jobs.threads import off_loop
 from ..workflows import Workflow
 
 #: Of a JSON body, without and with the pictures in it.
 MAX_JSON_BYTES = 256 * 1024
 MAX_BODY_BYTES = 16 * 2**20
+#: Of a batch, without the pictures in it.
+MAX_BATCH_BYTES = 2 * 2**20
 DATA_URI = re.compile(rb'"data:[^"\\]*"')
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 64
@@ -39,14 +40,21 @@ async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) 
     if request.content_type == "multipart/form-data":
         return await _read_form(request, workflow, keep)
     if request.content_type == "application/json":
-        return parse_object(await _read_json(request))
+        return parse_object(await _read_json(request, MAX_JSON_BYTES))
     raise UnsupportedBody()
+
+
+async def read_batch(request: web.Request) -> dict[str, Any]:
+    """A JSON object, larger than that of one job may be. Raises as `read_parameters` does."""
+    if "Content-Encoding" in request.headers or request.content_type != "application/json":
+        raise UnsupportedBody()
+    return await off_loop(parse_object, await _read_json(request, MAX_BATCH_BYTES))
 
 
 def common_fields() -> dict[str, dict[str, Any]]:
     """The schemas of what every workflow takes beside its own parameters."""
-    fields = Delivery.model_json_schema()["properties"]
-    return {name: fields[field] for name, field in COMMON.items()}
+    fields: dict[str, dict[str, Any]] = Extras.model_json_schema()["properties"]
+    return fields
 
 
 async def in_time(reading: Awaitable[T], seconds: float) -> T:
@@ -70,13 +78,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-async def _read_json(request: web.Request) -> bytes:
+async def _read_json(request: web.Request, limit: int) -> bytes:
     body = await _read_limited(request, MAX_BODY_BYTES)
     # Before it is parsed: a large document of another kind would stop the loop for seconds.
-    if len(body) > MAX_JSON_BYTES and await off_loop(_size_beside, body) > MAX_JSON_BYTES:
-        raise BodyTooLarge(
-            f"Beside pictures, a request may have {MAX_JSON_BYTES} bytes; upload them instead."
-        )
+    if len(body) > limit and await off_loop(_size_beside, body) > limit:
+        raise BodyTooLarge(f"Beside pictures, a request may have {limit} bytes.")
     return body
 
 

@@ -63,9 +63,16 @@ def idempotency_key_of(request: web.Request) -> str | None:
     given = request.headers.getall("Idempotency-Key", [])
     if not given:
         return None
-    key = given[0]
-    is_fit = key.isascii() and key.isprintable() and 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY
-    if len(given) > 1 or not is_fit:
+    if len(given) > 1:
+        raise InvalidIdempotencyKey()
+    return fit_idempotency_key(given[0])
+
+
+def fit_idempotency_key(key: object) -> str:
+    """The same. Raises InvalidIdempotencyKey."""
+    if not isinstance(key, str) or not (key.isascii() and key.isprintable()):
+        raise InvalidIdempotencyKey()
+    if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
         raise InvalidIdempotencyKey()
     return key
 

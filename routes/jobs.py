@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from ..jobs.errors import InvalidQuery
-from ..jobs.job import Status, Submitted
+from ..jobs.job import Status, Submitted, rfc3339
 from ..jobs.keys import Scope
 from ..jobs.prompt import Progress
-from .body import in_time, read_parameters
+from ..jobs.rehearsal import pass_over, rehearse
+from ..jobs.selection import Selection
+from ..workflows import Workflow
+from .body import Keep, in_time, read_parameters
+from .deadline import cancel_after_of
 from .door import caller_of, idempotency_key_of
 from .events import settled, wait_of
+from .moments import moment_of
 from .service import service_of, surface_of
 from .shown import own_job, shown
 from .view import PREFIX, JobView
@@ -27,6 +33,8 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 async def create(request: web.Request) -> web.Response:
+    if _flag(request, "dry_run"):
+        return await _rehearsed(request)
     wait = wait_of(request)
     job, is_replay = await _submitted(request)
     progress = Progress()
@@ -42,6 +50,25 @@ async def create(request: web.Request) -> web.Response:
     )
 
 
+async def submit(
+    request: web.Request,
+    parameters: dict[str, Any],
+    *,
+    key: str | None,
+    cancel_after: float | None,
+) -> Submitted:
+    """Have a job accepted for the caller, who is let in and has a permit."""
+    service, name = service_of(request), caller_of(request).name
+    async with surface_of(request).limits.quota.place(name, service.count_unfinished):
+        return await service.submit(
+            request.match_info["workflow"],
+            parameters,
+            owner=name,
+            idempotency_key=key,
+            cancel_after=cancel_after,
+        )
+
+
 async def read(request: web.Request) -> web.Response:
     job, progress = await own_job(request)
     if wait := wait_of(request):
@@ -55,23 +82,38 @@ async def cancel(request: web.Request) -> web.Response:
     return _reply(await shown(request, job, progress))
 
 
+async def delete(request: web.Request) -> web.Response:
+    job, _ = await own_job(request)
+    await service_of(request).delete(job.job_id)
+    return web.Response(status=204)
+
+
 async def read_all(request: web.Request) -> web.Response:
     limit = _number(request, "limit", DEFAULT_PAGE)
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidQuery(f"`limit` must be between 1 and {LARGEST_PAGE}.")
     caller = caller_of(request)
-    found = await service_of(request).list(
-        limit=limit + 1,
+    selection = Selection(
         status=_status(request),
         workflow=request.query.get("workflow"),
         owner=None if caller.may(Scope.ADMIN) else caller.name,
-        after=_number(request, "after", None),
+        created_after=moment_of(request, "created_after"),
+        created_before=moment_of(request, "created_before"),
     )
+    after = _number(request, "after", None)
+    found = await service_of(request).list(selection, limit=limit + 1, after=after)
     page, has_more = found[:limit], len(found) > limit
     views = [await shown(request, job, progress) for _, job, progress in page]
     cursor = str(page[-1][0]) if has_more else None
     data = [one.model_dump() for one in views]
     return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
+
+
+async def deliveries(request: web.Request) -> web.Response:
+    job, _ = await own_job(request)
+    tries = await service_of(request).deliveries(job.job_id)
+    data = [{**one.model_dump(), "at": rfc3339(one.at)} for one in tries]
+    return web.json_response({"data": data}, headers={"Cache-Control": "no-store"})
 
 
 async def output(request: web.Request) -> web.StreamResponse:
@@ -92,15 +134,25 @@ async def output(request: web.Request) -> web.StreamResponse:
 
 async def _submitted(request: web.Request) -> Submitted:
     service, slug = service_of(request), request.match_info["workflow"]
-    limits, name = surface_of(request).limits, caller_of(request).name
-    limits.rate.take(name)
-    key = idempotency_key_of(request)
+    surface_of(request).limits.rate.take(caller_of(request).name)
+    key, cancel_after = idempotency_key_of(request), cancel_after_of(request)
     # Unhealthy or not: what was accepted before is told again.
     workflow = service.offer.find(slug).workflow or service.offer.healthy(slug)
-    reading = read_parameters(request, workflow, service.keep_upload)
-    parameters = await in_time(reading, limits.body_seconds)
-    async with limits.quota.place(name, service.count_unfinished):
-        return await service.submit(slug, parameters, owner=name, idempotency_key=key)
+    parameters = await _parameters(request, workflow, service.keep_upload)
+    return await submit(request, parameters, key=key, cancel_after=cancel_after)
+
+
+async def _rehearsed(request: web.Request) -> web.Response:
+    surface_of(request).limits.rate.take(caller_of(request).name)
+    idempotency_key_of(request), cancel_after_of(request)
+    workflow = service_of(request).offer.healthy(request.match_info["workflow"])
+    rehearsal = await rehearse(workflow, await _parameters(request, workflow, pass_over))
+    return web.json_response(asdict(rehearsal), headers={"Cache-Control": "no-store"})
+
+
+async def _parameters(request: web.Request, workflow: Workflow, keep: Keep) -> dict[str, Any]:
+    reading = read_parameters(request, workflow, keep)
+    return await in_time(reading, surface_of(request).limits.body_seconds)
 
 
 def _reply(
@@ -134,6 +186,13 @@ def _status(request: web.Request) -> Status | None:
     except ValueError:
         known = ", ".join(status.value for status in Status)
         raise InvalidQuery(f"`status` must be one of: {known}.") from None
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    given = request.query.get(name, "false")
+    if given not in ("true", "false"):
+        raise InvalidQuery(f"`{name}` must be true or false.")
+    return given == "true"
 
 
 def _number(request: web.Request, name: str, default: T) -> int | T:

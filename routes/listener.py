@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 EXPOSED = "Location, Retry-After, X-Request-Id, ETag, Idempotency-Replayed"
 PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Request-Id",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Cancel-After, Idempotency-Key, Prefer, X-Request-Id"
+    ),
     "Access-Control-Max-Age": "600",
 }
 SAME_PORT = "is the port of ComfyUI itself; give this API another one"

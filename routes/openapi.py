@@ -10,7 +10,9 @@ from aiohttp import web
 
 from ..jobs.job import Status
 from ..workflows import Workflow
+from .batch import KEY, MOST_ITEMS
 from .body import common_fields
+from .deadline import SYNTAX
 from .door import LONGEST_IDEMPOTENCY_KEY
 from .service import service_of, surface_of
 from .view import PREFIX, JobView
@@ -37,8 +39,6 @@ IDEMPOTENCY_KEY: Part = {
     "description": "The same key and body give the same job again.",
     "schema": {**TEXT, "minLength": 1, "maxLength": LONGEST_IDEMPOTENCY_KEY},
 }
-
-
 WAIT: Part = {
     "name": "wait",
     "in": "query",
@@ -50,6 +50,35 @@ PREFER: Part = {
     "in": "header",
     "description": "`wait=n`: answer when the job has ended, or after n seconds (60 at most).",
     "schema": TEXT,
+}
+CANCEL_AFTER: Part = {
+    "name": "Cancel-After",
+    "in": "header",
+    "description": "The job is given up if it is not done in this time: 90, 1m, 1h30m.",
+    "schema": {**TEXT, "pattern": f"^{SYNTAX}$"},
+}
+DRY_RUN: Part = {
+    "name": "dry_run",
+    "in": "query",
+    "description": "Only judge the request, and show the graph that it makes.",
+    "schema": {"type": "boolean", "default": False},
+}
+REHEARSAL: Part = {
+    "type": "object",
+    "required": ["workflow", "parameters", "graph"],
+    "properties": {"workflow": TEXT, "parameters": ANY_OBJECT, "graph": ANY_OBJECT},
+}
+RESULTS: Part = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"type": "integer"},
+            "job": JOB,
+            "error": {"$ref": "#/components/schemas/Problem"},
+        },
+    },
 }
 
 
@@ -93,12 +122,17 @@ def _fixed_paths() -> dict[str, Part]:
         "/health": {"get": health},
         f"{PREFIX}/health": {"get": health},
         "/ready": {"get": ready},
+        "/metrics": {"get": _text("What Prometheus is told")},
         f"{PREFIX}/openapi.json": {"get": _public("This document")},
         f"{PREFIX}/workflows": {"get": _get("The catalog")},
         f"{PREFIX}/workflows/{{slug}}": {"get": _get("A workflow", _in_path("slug"))},
         f"{PREFIX}/jobs": {"get": _get("Jobs, newest first", *_list_parameters())},
-        f"{PREFIX}/jobs/{{job_id}}": {"get": _get("A job", job_id, WAIT, schema=JOB)},
+        f"{PREFIX}/jobs/{{job_id}}": {
+            "get": _get("A job", job_id, WAIT, schema=JOB),
+            "delete": _delete(job_id),
+        },
         f"{PREFIX}/jobs/{{job_id}}/events": {"get": _stream(job_id)},
+        f"{PREFIX}/jobs/{{job_id}}/deliveries": {"get": _get("Tries to tell webhooks", job_id)},
         f"{PREFIX}/jobs/{{job_id}}/cancel": {"post": _get("Cancel a job", job_id, schema=JOB)},
         f"{PREFIX}/jobs/{{job_id}}/outputs/{{number}}": {"get": _file(job_id, number)},
     }
@@ -108,7 +142,7 @@ def _paths_of(workflow: Workflow) -> dict[str, Part]:
     submit = {
         "summary": workflow.title,
         "description": workflow.description,
-        "parameters": [IDEMPOTENCY_KEY, PREFER],
+        "parameters": [IDEMPOTENCY_KEY, PREFER, CANCEL_AFTER, DRY_RUN],
         "requestBody": {
             "required": True,
             "content": {
@@ -118,13 +152,46 @@ def _paths_of(workflow: Workflow) -> dict[str, Part]:
         },
         "responses": {
             "202": _answer("Accepted: the job is on disk", JOB),
-            "200": _answer("Ended already, or accepted earlier by an equal request", JOB),
+            "200": _answer(
+                "Ended already, or accepted earlier by an equal request; or a dry run",
+                {"anyOf": [JOB, REHEARSAL]},
+            ),
             "default": _problem(),
         },
     }
     path = f"{PREFIX}/{workflow.slug}/jobs"
     one = _get("A job of this workflow", _in_path("job_id"), WAIT, schema=JOB)
-    return {path: {"post": submit}, f"{path}/{{job_id}}": {"get": one}}
+    return {
+        path: {"post": submit},
+        f"{path}:batch": {"post": _batch(workflow)},
+        f"{path}/{{job_id}}": {"get": one},
+    }
+
+
+def _batch(workflow: Workflow) -> Part:
+    item = request_schema(workflow)
+    item["properties"] |= {KEY: {**IDEMPOTENCY_KEY["schema"], "type": ["string", "null"]}}
+    items = {"type": "array", "minItems": 1, "maxItems": MOST_ITEMS, "items": item}
+    return {
+        "summary": f"{workflow.title}, many at once",
+        "description": "Each item is accepted or refused by itself; results are in their order.",
+        "parameters": [IDEMPOTENCY_KEY, CANCEL_AFTER],
+        "requestBody": {"required": True, "content": {JSON: {"schema": _only(items=items)}}},
+        "responses": {
+            "200": _answer("What became of each", _only(results=RESULTS)),
+            "default": _problem(),
+        },
+    }
+
+
+def _only(**properties: Part) -> Part:
+    """An object of exactly these."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
 
 
 def request_schema(workflow: Workflow) -> Part:
@@ -165,11 +232,25 @@ def _public(summary: str, *, unavailable: str | None = None) -> Part:
     return shown
 
 
+def _delete(*parameters: Part) -> Part:
+    return {
+        "summary": "Delete a job that has ended, and its results",
+        "parameters": list(parameters),
+        "responses": {"204": {"description": "It is gone"}, "default": _problem()},
+    }
+
+
 def _file(*parameters: Part) -> Part:
     answer = {"description": "The file", "content": {"*/*": {}}}
     file = _get("A result that is kept on this machine", *parameters)
     file["responses"] |= {"200": answer, "206": answer}
     return file
+
+
+def _text(summary: str) -> Part:
+    text = _get(summary)
+    text["responses"]["200"] = {"description": summary, "content": {"text/plain": {}}}
+    return text
 
 
 def _stream(*parameters: Part) -> Part:
@@ -185,6 +266,8 @@ def _list_parameters() -> list[Part]:
         "workflow": TEXT,
         "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
         "after": {**TEXT, "pattern": "^[0-9]{1,18}$"},
+        "created_after": {**TEXT, "format": "date-time"},
+        "created_before": {**TEXT, "format": "date-time"},
     }
     return [{"name": name, "in": "query", "schema": kind} for name, kind in kinds.items()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -26,9 +27,12 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.UnknownWorkflow: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     errors.UnknownOutput: HTTPStatus.NOT_FOUND,
+    errors.JobNotFinished: HTTPStatus.CONFLICT,
+    errors.KeptInTable: HTTPStatus.CONFLICT,
     errors.UnhealthyWorkflow: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
+    errors.InvalidCancelAfter: HTTPStatus.BAD_REQUEST,
     errors.BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
@@ -49,28 +53,27 @@ RETRY_AFTER_SECONDS = {
     HTTPStatus.INSUFFICIENT_STORAGE: 30,
 }
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+FAULT = "request %s failed by a fault of this service"
+FAULT_SHOWN = "The request failed by a fault of this service. Its log has the reason."
 MEDIA_TYPE = "application/problem+json"
+#: The id of the request that is being answered.
+NUMBER: ContextVar[str] = ContextVar("unified_api_request_id")
 
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever is raised under our prefix into a problem, and number every reply."""
     request_id = _request_id(request)
+    NUMBER.set(request_id)
     try:
         response = await handler(request)
     except errors.UnifiedApiError as error:
-        response = _of_ours(request, error, request_id)
+        response = _of_ours(request, error)
     except web.HTTPException as error:
-        response = _of_http(request, error, request_id)
+        response = _of_http(request, error)
     except Exception:
-        log.exception("request %s failed by a fault of this service", request_id)
-        response = _problem(
-            request,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            code="internal_error",
-            detail="The request failed by a fault of this service. Its log has the reason.",
-            request_id=request_id,
-        )
+        log.exception(FAULT, request_id)
+        response = _of_ours(request, errors.InternalError(FAULT_SHOWN))
     if not response.prepared:
         response.headers.setdefault("X-Request-Id", request_id)
     return response
@@ -84,9 +87,8 @@ def status_of(error: errors.UnifiedApiError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _of_ours(
-    request: web.Request, error: errors.UnifiedApiError, request_id: str
-) -> web.StreamResponse:
+def problem_of(request: web.Request, error: errors.UnifiedApiError) -> dict[str, Any]:
+    """An error as the sender of a request is told it."""
     more: dict[str, Any] = {}
     if isinstance(error, errors.InvalidParameters):
         more["errors"] = [
@@ -98,56 +100,43 @@ def _of_ours(
             }
             for violation in error.violations
         ]
-    response = _problem(
-        request,
-        status_of(error),
-        code=error.code,
-        detail=str(error),
-        request_id=request_id,
-        **more,
-    )
+    return _problem(request, status_of(error), code=error.code, detail=str(error)) | more
+
+
+def _of_ours(request: web.Request, error: errors.UnifiedApiError) -> web.StreamResponse:
+    response = _response(problem_of(request, error))
     if isinstance(error, errors.RateLimited):
         response.headers["Retry-After"] = str(error.wait_seconds)
     return response
 
 
-def _of_http(request: web.Request, error: web.HTTPException, request_id: str) -> web.StreamResponse:
+def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     """404, 405 and the like, raised by aiohttp itself."""
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
     status = HTTPStatus(error.status)
-    response = _problem(
-        request,
-        status,
-        code=status.name.lower(),
-        detail=f"{request.method} {request.path}: {status.phrase.lower()}.",
-        request_id=request_id,
-    )
+    detail = f"{request.method} {request.path}: {status.phrase.lower()}."
+    response = _response(_problem(request, status, code=status.name.lower(), detail=detail))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def _problem(
-    request: web.Request,
-    status: HTTPStatus,
-    *,
-    code: str,
-    detail: str,
-    request_id: str,
-    **more: Any,
-) -> web.Response:
-    body = {
+def _problem(request: web.Request, status: HTTPStatus, *, code: str, detail: str) -> dict[str, Any]:
+    return {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
         "detail": detail,
         "instance": request.path,
         "code": code,
-        "request_id": request_id,
-        **more,
+        "request_id": NUMBER.get(),
     }
-    response = web.json_response(body, status=status, content_type=MEDIA_TYPE)
+
+
+def _response(problem: dict[str, Any]) -> web.Response:
+    status = HTTPStatus(problem["status"])
+    response = web.json_response(problem, status=status, content_type=MEDIA_TYPE)
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status in RETRY_AFTER_SECONDS:

@@ -10,10 +10,13 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from ..jobs.health import Component
-from ..jobs.job import Job, Output, Status, Submitted
+from ..jobs.job import Job, Output, Submitted
 from ..jobs.links import Link
+from ..jobs.metrics import Metrics
 from ..jobs.offer import Offer
+from ..jobs.outbox import Telling
 from ..jobs.prompt import Progress
+from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
 from .auth import Keyring
 from .limits import Limits, Quota, Rate, Streams
@@ -31,26 +34,25 @@ class Service(Protocol):
         *,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: float | None = None,
     ) -> Submitted: ...
     async def keep_upload(self, content: AsyncIterator[bytes]) -> str: ...
     async def get(self, job_id: str) -> tuple[Job, Progress]: ...
     async def list(
-        self,
-        *,
-        limit: int,
-        status: Status | None = None,
-        workflow: str | None = None,
-        owner: str | None = None,
-        after: int | None = None,
+        self, selection: Selection = ALL, *, limit: int, after: int | None = None
     ) -> list[tuple[int, Job, Progress]]: ...
     async def count_unfinished(self, owner: str) -> int: ...
     async def cancel(self, job_id: str) -> tuple[Job, Progress]: ...
+    async def delete(self, job_id: str) -> None: ...
+    async def deliveries(self, job_id: str) -> Sequence[Telling]: ...
     def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]: ...
     async def link(self, output: Output) -> Link | None: ...
     async def output_path(self, job_id: str, number: int) -> Path: ...
     def components(self) -> dict[str, Component]: ...
     @property
     def is_ready(self) -> bool: ...
+    @property
+    def metrics(self) -> Metrics: ...
 
 
 class Part(Protocol):

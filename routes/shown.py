@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from aiohttp import web
 
 from ..jobs.errors import UnknownJob
-from ..jobs.job import Job
+from ..jobs.job import Job, Output
+from ..jobs.links import Link
 from ..jobs.prompt import Progress
 from .door import caller_of
 from .service import origin_of, service_of
@@ -25,3 +29,11 @@ async def own_job(request: web.Request) -> tuple[Job, Progress]:
 async def shown(request: web.Request, job: Job, progress: Progress) -> JobView:
     links = [await service_of(request).link(output) for output in job.outputs]
     return view(job, progress, links, origin_of(request))
+
+
+async def described(
+    job: Job, link: Callable[[Output], Awaitable[Link | None]], origin: str
+) -> dict[str, Any]:
+    """The job as JSON, for one who did not ask."""
+    links = [await link(output) for output in job.outputs]
+    return view(job, Progress(), links, origin.rstrip("/")).model_dump(mode="json")

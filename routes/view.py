@@ -57,6 +57,7 @@ class JobView(BaseModel):
     created_at: str | None
     started_at: str | None
     finished_at: str | None
+    deadline: str | None
     timings: Timings
     error_detail: ErrorDetail | None
     urls: Urls
@@ -85,6 +86,7 @@ def view(job: Job, progress: Progress, links: Sequence[Link | None], origin: str
         created_at=rfc3339(job.created_at),
         started_at=rfc3339(job.started_at),
         finished_at=rfc3339(job.finished_at),
+        deadline=rfc3339(job.deadline),
         timings=job.timings,
         error_detail=job.error_detail,
         urls=_urls(job),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..jobs.job import Job, Output, Submitted
 from ..jobs.links import Link
 from ..jobs.metrics import Metrics
 from ..jobs.offer import Offer
+from ..jobs.outbox import Telling
 from ..jobs.prompt import Progress
 from ..jobs.request import JobRequest
 from ..jobs.selection import ALL, Selection
@@ -124,6 +125,10 @@ class Dispatcher:
         if record is None:
             raise UnknownJob()
         return record.job, record.progress
+
+    async def deliveries(self, job_id: str) -> Sequence[Telling]:
+        """None: workers tell webhooks, and keep the list."""
+        return ()
 
     async def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]:
         """As it is now, and again whenever a look at the table shows a change, to its end.

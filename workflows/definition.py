@@ -136,6 +136,7 @@ def _workflow(
         models=slots,
         warmup=content.get("warmup"),
         revision=revision,
+        **content.get("limits", {}),
     )
 
 

@@ -70,6 +70,9 @@ class Workflow:
     models: Mapping[str, ModelSlot]
     warmup: Mapping[str, Any] | None
     revision: str
+    #: How long a job may wait for its beginning, and one run may take.
+    max_wait_seconds: float | None = None
+    max_run_seconds: float | None = None
 
     @cached_property
     def _validator(self) -> Draft202012Validator:

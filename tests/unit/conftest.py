@@ -8,8 +8,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from .fake_host import bench, definitions, engine, gallery, picture, settings
+from .receiver import receive, receiver
 
-__all__ = ["bench", "definitions", "engine", "gallery", "picture", "serve", "settings"]
+__all__ = [
+    "bench",
+    "definitions",
+    "engine",
+    "gallery",
+    "picture",
+    "receive",
+    "receiver",
+    "serve",
+    "settings",
+]
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 

@@ -17,10 +17,12 @@ from unified_api.jobs.engine import Engine
 from unified_api.jobs.inputs import Inputs
 from unified_api.jobs.offer import Offer
 from unified_api.jobs.outputs import LocalResults
-from unified_api.jobs.prompt import Ending, Produced
+from unified_api.jobs.prompt import Ending, Produced, Progress
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.store import Store
+from unified_api.jobs.webhooks import Webhooks
 from unified_api.jobs.workshop import Spool, Workshop
+from unified_api.routes.view import view
 from unified_api.workflows import Catalog
 
 POLL_SECONDS = 0.005
@@ -179,18 +181,18 @@ class Bench:
     async def open(self, *, host=None, results=None, **given):
         """A started engine. What is given besides are settings."""
         host, settings = host or self.host, self._settings(**given)
-        engine = Engine(
-            Workshop(
-                host=host,
-                store=Store(self.store_path),
-                inputs=Inputs(self._folder / "input", settings),
-                results=results or LocalResults(self.results_folder),
-                offer=Offer(Catalog([self.definitions]), host.lacks),
-                disk=Disk({"output": self._folder}, min_free_bytes=settings.min_free_bytes),
-                spool=Spool(settings.spool_bytes),
-                settings=settings,
-            )
+        store = Store(self.store_path)
+        shop = Workshop(
+            host=host,
+            store=store,
+            inputs=Inputs(self._folder / "input", settings),
+            results=results or LocalResults(self.results_folder),
+            offer=Offer(Catalog([self.definitions]), host.lacks),
+            disk=Disk({"output": self._folder}, min_free_bytes=settings.min_free_bytes),
+            spool=Spool(settings.spool_bytes),
+            settings=settings,
         )
+        engine = Engine(shop, Webhooks(store.outbox, settings, described))
         self._opened.append(engine)
         await engine.start()
         return engine
@@ -215,6 +217,12 @@ class Bench:
             return now if now.status.is_final else None
 
         return await until(final)
+
+
+async def described(job):
+    """The job as clients see it."""
+    links = [None] * len(job.outputs)
+    return view(job, Progress(), links, "https://api.example").model_dump(mode="json")
 
 
 async def until(question):

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from unified_api.jobs.keys import Key
 from unified_api.jobs.settings import Settings
 from unified_api.routes import announce, mount
-from unified_api.routes.api import API, BESIDE, NEEDS, PUBLIC
+from unified_api.routes.api import API, BESIDE, METRICS, NEEDS, PUBLIC
 from unified_api.routes.auth import Keyring
 from unified_api.routes.limits import Limits, Quota, Rate
 from unified_api.routes.service import Surface
@@ -132,7 +132,7 @@ async def test_a_key_opens(door, scheme):
 
 
 def test_every_route_is_public_or_needs_a_scope():
-    assert {route.handler for route in (*API, *BESIDE)} == PUBLIC | set(NEEDS)
+    assert {route.handler for route in (*API, *METRICS, *BESIDE)} == PUBLIC | set(NEEDS)
     assert PUBLIC.isdisjoint(NEEDS)
 
 

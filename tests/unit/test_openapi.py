@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from unified_api.jobs.keys import Key
-from unified_api.routes.api import API, BESIDE
+from unified_api.routes.api import API, BESIDE, METRICS
 from unified_api.routes.auth import Keyring
 from unified_api.routes.listener import application
 from unified_api.routes.openapi import describe, request_schema
@@ -53,7 +53,7 @@ def test_the_document_has_every_route(library):
     }
     served = {
         (route.method, prefix + route.path.replace(r":\d{1,4}", "").replace("{workflow}", slug))
-        for prefix, routes in ((PREFIX, API), ("", BESIDE))
+        for prefix, routes in ((PREFIX, API), ("/metrics", METRICS), ("", BESIDE))
         for route in routes
         for slug in library
     }
@@ -67,7 +67,10 @@ def test_null_stands_for_every_optional_parameter_and_no_other(library):
     assert schema.is_valid(url)
     assert schema.is_valid({**url, "width": None, "crop": None})
     assert schema.is_valid({**url, "output_format": "webp", "quality": None})
+    assert schema.is_valid({**url, "metadata": {"a": 1}, "webhook_url": None})
     assert not schema.is_valid({**url, "quality": 0})
+    assert not schema.is_valid({**url, "metadata": {"a": []}})
+    assert not schema.is_valid({**url, "webhook_events": ["job.begun"]})
     assert not schema.is_valid({"image_url": None})
     assert not schema.is_valid({**url, "colour": "red"})
 

@@ -24,7 +24,7 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 
 def test_every_request_is_in_the_table() -> None:
-    listed = set(re.findall(r"`((?:GET|POST) /[^?`]*)", README))
+    listed = set(re.findall(r"`((?:GET|POST|DELETE) /[^?`]*)", README))
 
     for route in API:
         path = re.sub(r"\{number:.*\}", "{n}", route.path)

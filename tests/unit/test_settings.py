@@ -1,13 +1,16 @@
 """Settings from the environment: what is wrong is named, and its default is used."""
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from unified_api.jobs.guard import Place
 from unified_api.jobs.keys import Key
 from unified_api.jobs.settings import Settings
+from unified_api.jobs.signature import Secret
 
 HASH = "0123456789abcdef" * 4
+SECRET = f"whsec_{b64encode(b'k' * 24).decode()}"
 KEY = Key(name="ci", scopes=frozenset(["submit", "read"]), sha256=HASH)
 #: Field -> its default, a good value as text and as read, and values that cannot be meant.
 TABLE = {
@@ -41,6 +44,13 @@ TABLE = {
     "imds_url": ("http://169.254.169.254", "http://127.0.0.1:8", "http://127.0.0.1:8", ["here"]),
     "task_days": (14.0, "0.5", 0.5, ["0", "14.1", "nan", "inf"]),
     "gpu_instance_id": (None, "i-0123456789abcdef0", "i-0123456789abcdef0", ["gpu", "i-XYZ"]),
+    "webhook_url": (
+        None,
+        "https://a.example/b?c",
+        "https://a.example/b?c",
+        ["a.example", "ftp://a"],
+    ),
+    "webhook_secrets": ((), SECRET, (Secret(b"k" * 24),), ["whsec_", SECRET[6:], SECRET + "!"]),
     "retention_days": (7.0, "0.5", 0.5, ["0", "-1", "nan", "inf"]),
     "keep_metadata": (False, "1", True, ["perhaps"]),
     "spool_bytes": (10 * 2**30, "0", 0, ["-1", "1 GB"]),
@@ -100,6 +110,14 @@ def test_a_wrong_list_of_keys_lets_nobody_in():
     assert settings.keys
     assert HASH not in {key.sha256 for key in settings.keys}
     assert HASH not in "".join(settings.problems)
+
+
+def test_a_wrong_secret_is_not_quoted():
+    settings = Settings.from_env({"UNIFIED_API_WEBHOOK_SECRET": f"{SECRET}, slip"})
+
+    assert settings.webhook_secrets == ()
+    assert SECRET not in "".join(settings.problems)
+    assert "kkkk" not in repr(Settings.from_env({"UNIFIED_API_WEBHOOK_SECRET": SECRET}))
 
 
 def test_a_wrong_protection_protects_all():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from unified_api.jobs.errors import ExecutionFailed
 from unified_api.jobs.job import Job, Status
+from unified_api.jobs.selection import Selection
 from unified_api.jobs.store import LONGEST_DELAY_SECONDS, Store, StoreUnusable
 
 HERE = Path(__file__).parent
@@ -218,7 +219,7 @@ async def test_a_page_is_narrowed_by_status_and_workflow(store):
     await store.insert(job("other", workflow="edit"))
 
     async def shown(**narrowed):
-        return [each.job_id for _, each in await store.page(limit=9, **narrowed)]
+        return [each.job_id for _, each in await store.page(Selection(**narrowed), limit=9)]
 
     assert await shown(status=Status.COMPLETED) == ["done"]
     assert await shown(status=Status.FAILED) == []

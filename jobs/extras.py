@@ -1,0 +1,112 @@
+"""Extras: what every workflow takes beside its own parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from yarl import URL
+
+from ..workflows import Violation, Workflow
+from .errors import InvalidParameters
+from .job import Delivery, Event, Format, Job, Value, Webhook
+
+MAX_METADATA_BYTES = 16 * 1024
+LONGEST_URL = 2048
+
+#: One flat object, so that it can go wherever a job is told of.
+METADATA = {
+    "type": "object",
+    "description": f"Yours; it comes back with the job. At most {MAX_METADATA_BYTES} bytes.",
+    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+}
+
+
+def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(each, str | int | float | None) for each in value.values()):
+        raise _fault("its values must be texts, numbers, true, false or null")
+    try:
+        size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:
+        raise _fault("its numbers must be finite and its texts valid Unicode") from None
+    if size > MAX_METADATA_BYTES:
+        raise _fault(f"it may have {MAX_METADATA_BYTES} bytes as JSON")
+    return value
+
+
+def _check_url(value: str) -> str:
+    try:
+        url = URL(value)
+        is_fit = url.scheme in ("http", "https") and bool(url.host)
+    except ValueError:
+        is_fit = False
+    if not is_fit or not value.isprintable() or " " in value:
+        raise _fault("it must be an http or https URL")
+    return value
+
+
+def _fault(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("unfit", "{sentence}", {"sentence": sentence})
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_check_metadata), WithJsonSchema(METADATA)]
+WebAddress = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_check_url)]
+
+
+class Extras(Value):
+    """As they are spelt in a request."""
+
+    output_format: Format | None = Field(None, description="How picture results are written.")
+    quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP.")
+    metadata: Metadata = Field({})
+    webhook_url: WebAddress | None = Field(None, description="Who is told of the job.")
+    webhook_events: list[Event] = Field([], description="Of what; left out, of everything.")
+
+    @property
+    def delivery(self) -> Delivery:
+        return Delivery(format=self.output_format, quality=self.quality)
+
+    @property
+    def webhook(self) -> Webhook | None:
+        if self.webhook_url is None:
+            return None
+        return Webhook(url=self.webhook_url, events=tuple(dict.fromkeys(self.webhook_events)))
+
+
+def split(workflow: Workflow, body: Mapping[str, Any]) -> tuple[dict[str, Any], Extras]:
+    """The workflow's own parameters, and what is common to all. Raises InvalidParameters."""
+    names = Extras.model_fields.keys() - workflow.schema["properties"].keys()
+    given = {name: body[name] for name in names if body.get(name) is not None}
+    try:
+        extras = Extras.model_validate(given, strict=True)
+    except ValidationError as error:
+        raise InvalidParameters(_violations(error)) from None
+    if extras.webhook_events and not extras.webhook_url:
+        raise InvalidParameters([_violation("webhook_events", "it needs a webhook_url")])
+    return {name: value for name, value in body.items() if name not in names}, extras
+
+
+def request_body(job: Job) -> dict[str, Any]:
+    """A request that makes the same job, whoever gets it."""
+    webhook = job.webhook
+    extras = Extras(
+        output_format=job.delivery.format,
+        quality=job.delivery.quality,
+        metadata=job.metadata,
+        webhook_url=webhook.url if webhook else None,
+        webhook_events=list(webhook.events) if webhook else [],
+    )
+    return {**job.parameters, **extras.model_dump(exclude_defaults=True)}
+
+
+def _violations(error: ValidationError) -> list[Violation]:
+    """One for each field."""
+    faults = {str(fault["loc"][0]): fault["msg"] for fault in reversed(error.errors())}
+    return [_violation(name, faults[name]) for name in Extras.model_fields if name in faults]
+
+
+def _violation(name: str, sentence: str) -> Violation:
+    return Violation(name, f"/{name}", f"{name}: {sentence}.")
