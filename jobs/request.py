@@ -21,8 +21,6 @@ from .sources import Embedded, source_of
 SEEDS = 2**53
 #: The space of the ids that idempotency keys make.
 IDEMPOTENCY = UUID("6f0b9a3e-6f0d-4c1e-9b53-5a1f0d2b7c11")
-#: What fields of a request are called in a Delivery.
-COMMON = {"output_format": "format", "quality": "quality"}
 
 #: Stores a picture and returns the reference to it.
 Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]

@@ -141,7 +141,8 @@ class Holding:
         if task.deadline is not None and task.deadline < time.time():
             return bare, DeadlineExceeded()
         try:
-            request = JobRequest(task.task_id, task.workflow, await self._body(task))
+            body = await self._body(task)
+            request = JobRequest(task.task_id, task.workflow, body, deadline=task.deadline)
             return await self._desk.on_engine(self._desk.engine.guests.draft(request)), None
         except InvalidParameters as error:
             return bare, Unfit("; ".join(violation.message for violation in error.violations))

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 
 from ..jobs.errors import JobFailed
+from ..jobs.extras import request_body
 from ..jobs.job import Job, Status
-from ..jobs.request import COMMON
 from .aws import AwsFailed
 from .deposit import Deposit
 from .message import LARGEST_SENT_BYTES, TaskMessage, api_path_of, size_of
@@ -112,12 +112,11 @@ class Outbox:
 
 def message_of(job: Job) -> TaskMessage:
     """Its body is complete, so that every worker makes the same job of it."""
-    wanted = job.delivery.model_dump(exclude_defaults=True)
-    common = {name: wanted[field] for name, field in COMMON.items() if field in wanted}
     return TaskMessage(
         task_id=job.job_id,
         api_path=api_path_of(job.workflow),
-        request_body={**job.parameters, **common},
+        request_body=request_body(job),
+        deadline=job.deadline,
     )
 
 

@@ -20,7 +20,10 @@ from .dynamodb import Item
 from .message import api_path_of, to_json, workflow_of
 
 #: Fixed at acceptance and kept as JSON text: parameters may be numbers that no table holds.
-FIXED = {"parameters", "metadata", "webhook", "fingerprint", "delivery", "extension", "created_at"}
+FIXED = {
+    *("parameters", "metadata", "webhook", "fingerprint", "delivery", "extension"),
+    *("created_at", "deadline", "give_up_at"),
+}
 #: What becomes known while a job is worked on; the attributes have the same names.
 FOUND_OUT = {"attempt", "started_at", "finished_at", "timings", "outputs", "error_detail"}
 

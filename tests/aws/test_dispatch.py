@@ -486,3 +486,24 @@ async def test_a_broken_definition_harms_no_other(orchestrate: Any, definitions:
 
     assert (await client.post(f"{API}/edit/jobs", json={})).status == 503
     assert (await client.post(DRAW, json={})).status == 202
+
+
+async def test_what_a_caller_wants_besides_travels_to_the_worker(
+    orchestrate: Any, deployment: Deployment
+) -> None:
+    client = await orchestrate()
+    extras = {
+        "output_format": "webp",
+        "metadata": {"shot": "第一镜", "take": 3},
+        "webhook_url": "https://hooks.example/a",
+        "webhook_events": ["job.completed"],
+    }
+
+    reply = await client.post(PATH, json=extras, headers={"Cancel-After": "1h"})
+
+    job = await reply.json()
+    (message,) = deployment.messages()
+    assert extras.items() <= message["request_body"].items()
+    assert message["deadline"] == pytest.approx(time.time() + 3600, abs=60)
+    again = await (await client.get(job["urls"]["self"])).json()
+    assert (again["metadata"], again["deadline"]) == (extras["metadata"], job["deadline"])
