@@ -112,6 +112,7 @@ def _job(item: Mapping[str, Any]) -> Job:
         workflow=workflow_of(item["job_type"]) or item["job_type"],
         status=status,
         stage=None if status.is_final else _stage(item.get("stage")),
+        due=0.0 if status is Status.PENDING else None,
         owner=item.get("owner"),
         outputs=_outputs(item),
         error=item.get("error_message"),
