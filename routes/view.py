@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from ..jobs.job import ErrorDetail, Job, Output, Status, Timings, rfc3339
 from ..jobs.links import Link
@@ -14,14 +14,20 @@ from ..jobs.prompt import Progress
 PREFIX = "/api/v1"
 
 
-class ProgressView(BaseModel):
+class View(BaseModel):
+    """Built when first used, so that loading the plugin takes less of ComfyUI's start."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class ProgressView(View):
     percent: int
     node: str | None
     step: int | None
     steps: int | None
 
 
-class OutputView(BaseModel):
+class OutputView(View):
     name: str
     url: str
     url_expires_at: str | None
@@ -33,13 +39,13 @@ class OutputView(BaseModel):
     sha256: str
 
 
-class Urls(BaseModel):
+class Urls(View):
     self: str
     events: str
     cancel: str
 
 
-class JobView(BaseModel):
+class JobView(View):
     """`result_s3_uri` is, by tradition, the link to the first output, wherever that is."""
 
     job_id: str
