@@ -10,6 +10,9 @@ from typing import Any
 
 from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
 
+#: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
+FOLDER = "unified_api"
+
 
 @dataclass(frozen=True)
 class Prompt:

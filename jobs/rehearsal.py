@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..workflows import Workflow, render
+from .prompt import FOLDER
 from .request import JobRequest
-from .run import FOLDER
 
 JOB_ID = "dry-run"
 #: Stands for a picture that was sent along.

@@ -30,14 +30,12 @@ from .errors import (
 )
 from .job import Job, Output, Stage
 from .outputs import chosen, finished_files, intact
-from .prompt import Ending, Progress, ProgressMeter, Prompt
+from .prompt import FOLDER, Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
 from .workshop import Disowned, Keeper, Workshop
 
 log = logging.getLogger(__name__)
 
-#: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
-FOLDER = "unified_api"
 RETRY_SECONDS = 2.0
 #: What may pass, by itself or by an operator's hand: no finished work is thrown away for it.
 AWAY = (PublishFailed, StorageUnreachable, StorageDenied, ObjectUnknown)

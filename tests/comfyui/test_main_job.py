@@ -148,15 +148,12 @@ def test_errors_under_our_prefix_are_problems_and_comfyui_keeps_its_own(
     assert newest.get("/nowhere").headers["Content-Type"] != "application/problem+json"
 
 
-def test_one_line_at_start_says_what_there_is_and_loading_is_quick(newest: ComfyProcess) -> None:
+def test_one_line_at_start_says_what_there_is(newest: ComfyProcess) -> None:
     log = newest.log.read_text()
 
     (line,) = [line for line in log.splitlines() if "Unified API 0" in line]
     for part in (f"{newest.url}/api/v1", "healthy", "unhealthy", "storage", "auth", "queue"):
         assert part in line
-    (took,) = [line for line in log.splitlines() if line.endswith("unified-api.plugin")]
-    # About 0.2 s of work; a busy machine takes its time, a large library would take more.
-    assert float(took.split("seconds")[0].split()[-1]) <= 0.7
 
 
 def test_a_restart_resumes_what_was_accepted_and_keeps_what_was_done(
