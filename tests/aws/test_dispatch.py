@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -507,3 +508,21 @@ async def test_what_a_caller_wants_besides_travels_to_the_worker(
     assert message["deadline"] == pytest.approx(time.time() + 3600, abs=60)
     again = await (await client.get(job["urls"]["self"])).json()
     assert (again["metadata"], again["deadline"]) == (extras["metadata"], job["deadline"])
+
+
+async def test_a_task_is_watched_and_waited_for_to_its_end(
+    orchestrate: Any, table: TaskTable
+) -> None:
+    client = await orchestrate()
+    job = await (await client.post(PATH, json={})).json()
+    stream = await client.get(job["urls"]["events"])
+    waiting = asyncio.create_task(client.get(f"{job['urls']['self']}?wait=30"))
+
+    claim = await table.claim(new_job(job["job_id"]), owner="worker", lease_seconds=60)
+    assert isinstance(claim, Claim)
+    await table.finish(claim, claim.job.cancelled(now=time.time()))
+
+    events = (await stream.text()).split("event: status\n")
+    assert '"status":"pending"' in events[1]
+    assert '"status":"cancelled"' in events[-1]
+    assert (await (await waiting).json())["status"] == "cancelled"
