@@ -44,8 +44,16 @@ def post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: 
 
 
 async def on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Have another thread's loop do it, and bring the answer back. Cancelling cancels it there."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+    """Have another thread's loop do it, and bring the answer back. Cancelling cancels it there.
+
+    Raises RuntimeError if that loop is closed.
+    """
+    try:
+        answer = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:
+        work.close()
+        raise
+    return await asyncio.wrap_future(answer)
 
 
 async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

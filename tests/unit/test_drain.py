@@ -65,6 +65,9 @@ def run(*args, **more):
 
 """
 
+#: Whoever runs the tests in the background has them inherit that interrupts are ignored.
+HEED = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
 
 
@@ -170,7 +173,7 @@ def test_it_ends_also_where_an_interrupt_is_ignored(live):
 
 
 def test_an_interrupt_ends_it_as_ever(live):
-    life = live("run(never)")
+    life = live(f"{HEED}; run(never)")
 
     life.send(signal.SIGINT)
 
@@ -179,7 +182,7 @@ def test_an_interrupt_ends_it_as_ever(live):
 
 
 def test_an_interrupt_ends_a_drain(live):
-    life = live("run(when_told)")
+    life = live(f"{HEED}; run(when_told)")
     life.send()
     life.hear("draining")
 
