@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ def refused(comfy: ComfyProcess) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
-def fill(folder: Path, *, leave_bytes: int) -> Path:
+def fill(folder: Path) -> Path:
+    """Leave no room in ``folder``, whatever ComfyUI writes to it meanwhile."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file:
-        file.write(b"\0" * (shutil.disk_usage(folder).free - leave_bytes))
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(64 << 10)):
+            pass
     return ballast
 
 
@@ -49,7 +52,7 @@ def test_a_full_disk_refuses_new_jobs_loses_none_and_recovers(
     waiting = [comfy.submit("probe") for _ in range(3)]
     comfy.wait_for_stage(running, "running")
 
-    ballast = fill(small_disk, leave_bytes=0)
+    ballast = fill(small_disk)
     wait_until(lambda: component(comfy, "disk")["status"] == "degraded")
 
     assert refused(comfy) == (507, "no_room")
