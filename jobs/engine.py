@@ -33,6 +33,7 @@ from .runs import Runs
 from .selection import ALL, Selection
 from .store import StoreUnusable
 from .threads import off_loop
+from .watch import set_within
 from .webhooks import Webhooks
 from .workshop import Workshop
 
@@ -51,12 +52,9 @@ SHUTTING_DOWN = "The service is shutting down."
 
 
 class Engine:
-    """Answers submit, get, list and cancel, and takes every accepted job to its end.
+    """Answers submit, get, list and cancel, and takes every accepted job to its end."""
 
-    Without `webhooks` nobody is told.
-    """
-
-    def __init__(self, workshop: Workshop, webhooks: Webhooks | None = None) -> None:
+    def __init__(self, workshop: Workshop, webhooks: Webhooks) -> None:
         self.offer = workshop.offer
         self.metrics = workshop.metrics
         self._shop = workshop
@@ -193,7 +191,7 @@ class Engine:
 
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
-        trouble = self._webhooks.problem if self._webhooks else None
+        trouble = self._webhooks.problem
         return {
             "comfyui": unless(self._shop.host.problem, State.UNHEALTHY),
             "store": unless(self._reception.closed, State.UNHEALTHY),
@@ -243,8 +241,7 @@ class Engine:
         self._spawn(self._tidy_up())
         self._spawn(self._give_up())
         self._spawn(self.metrics.feel_lag())
-        if self._webhooks:
-            self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
+        self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
 
     async def stop(self) -> None:
         """Let go of everything. Jobs under way are taken up at the next start."""
@@ -273,7 +270,7 @@ class Engine:
             self._wake.clear()
             job = await self._claim() if self.has_room else None
             if job is None:
-                await self._woken()
+                await set_within(self._wake, SWEEP_SECONDS)
             else:
                 self._reception.waiting -= 1
                 self._runs.begin(job, self._shop.store)
@@ -322,14 +319,6 @@ class Engine:
         except sqlite3.Error:
             log.exception("the next job could not be taken from the store")
             return None
-
-    async def _woken(self) -> None:
-        # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the answer.
-        alarm = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            alarm.cancel()
 
     def _count_waiting(self) -> int:
         return self._reception.waiting + self._runs.unrun - self.metrics.running

@@ -14,6 +14,7 @@ from yarl import URL
 
 from .errors import ForbiddenSource, InputFetchFailed, InputInvalid
 from .guard import AddressRefused, Guard
+from .sessions import Sessions
 
 T = TypeVar("T")
 
@@ -40,27 +41,27 @@ class FetchLimits:
 
 
 class Fetcher:
-    """Fetches what the guard lets through. Carries no cookies, credentials or proxy settings."""
+    """Fetches what the guard lets through."""
 
     def __init__(
         self, guard: Guard, limits: FetchLimits, *, resolver: AbstractResolver | None = None
     ) -> None:
         self._guard = guard
         self._limits = limits
-        self._resolver = resolver
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        idle = limits.idle_seconds
+        self._sessions = Sessions(
+            guard,
+            resolver,
+            headers=HEADERS,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=idle, sock_read=idle),
+            limit_per_host=CONNECTIONS_PER_HOST,
+        )
 
     async def open(self) -> None:
-        resolver = self._resolver or aiohttp.ThreadedResolver()
-        each = CONNECTIONS_PER_HOST
-        # Apart, so that what is allowed to one place never serves for another.
-        guarded = self._guard.connector(resolver, limit_per_host=each)
-        allowed = aiohttp.TCPConnector(resolver=resolver, limit=0, limit_per_host=each)
-        self._sessions = {"guarded": self._session(guarded), "allowed": self._session(allowed)}
+        await self._sessions.open()
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
+        await self._sessions.close()
 
     async def fetch(self, url: str, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
         """What `keep` makes of the body. It is called anew for each try.
@@ -95,8 +96,7 @@ class Fetcher:
 
     async def _follow(self, url: URL, keep: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
         for _ in range(REDIRECTS + 1):
-            session = self._sessions["allowed" if self._guard.is_allowed(url) else "guarded"]
-            async with session.get(url, allow_redirects=False) as response:
+            async with self._sessions.towards(url).get(url, allow_redirects=False) as response:
                 location = response.headers.get("Location")
                 if response.status not in REDIRECT_STATUSES or location is None:
                     self._check(response)
@@ -114,17 +114,6 @@ class Fetcher:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise InputFetchFailed("The server sent an encoded body, which nobody asked for.")
         _check_size(response.content_length or 0, self._limits.max_bytes)
-
-    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        idle = self._limits.idle_seconds
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=idle, sock_read=idle),
-            headers=HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
 
 
 class _Passing(InputFetchFailed):

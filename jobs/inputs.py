@@ -19,14 +19,13 @@ from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
 from .fetch import Fetcher, FetchLimits, limited
 from .guard import Guard, Place
 from .normalise import normalise
+from .prompt import FOLDER
 from .settings import Settings
 from .sources import Embedded, S3Object, Source, Upload, source_of
 from .threads import off_loop
 
 log = logging.getLogger(__name__)
 
-#: Below ComfyUI's input folder. A folder of our own keeps ComfyUI's listings of `input` short.
-FOLDER = "unified_api"
 #: A decoded picture is large: not more of them at once, and threads are left for other work.
 DECODED_AT_ONCE = 2
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
 
-#: Below ComfyUI's output folder: one folder a job, so that cleaning up touches nobody else's.
+#: Ours below ComfyUI's input and output folders, so that cleaning up touches nobody else's, and
+#: ComfyUI's own listings stay short.
 FOLDER = "unified_api"
 
 

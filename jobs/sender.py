@@ -12,6 +12,7 @@ from yarl import URL
 
 from .errors import ForbiddenSource
 from .guard import AddressRefused, Guard
+from .sessions import Sessions
 
 TIMEOUT_SECONDS = 15.0
 HEADERS = {"Content-Type": "application/json", "User-Agent": "ComfyUI-Unified-API"}
@@ -36,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Sender:
-    """Follows no redirect, reads no answer but its head, carries no cookies or proxy settings."""
+    """Follows no redirect, and reads no answer but its head."""
 
     def __init__(
         self,
@@ -46,20 +47,14 @@ class Sender:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._guard = guard
-        self._resolver = resolver
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._sessions = Sessions(guard, resolver, headers=HEADERS, timeout=timeout)
 
     async def open(self) -> None:
-        resolver = self._resolver or aiohttp.ThreadedResolver()
-        # Apart, so that what is allowed to one place never serves for another.
-        guarded = self._guard.connector(resolver)
-        allowed = aiohttp.TCPConnector(resolver=resolver, limit=0)
-        self._sessions = {False: self._session(guarded), True: self._session(allowed)}
+        await self._sessions.open()
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
+        await self._sessions.close()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
@@ -72,21 +67,10 @@ class Sender:
             return Answer(error=next(name for kind, name in FAILURES if isinstance(error, kind)))
 
     async def _post(self, url: URL, body: bytes, headers: Mapping[str, str]) -> Answer:
-        session = self._sessions[self._guard.is_allowed(url)]
-        async with session.post(
-            url, data=body, headers={**HEADERS, **headers}, allow_redirects=False
-        ) as response:
+        session = self._sessions.towards(url)
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             wish = response.headers.get("Retry-After") if response.status in LATER else None
             return Answer(response.status, _fault(response.status), wish)
-
-    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
 
 
 def _fault(status: int) -> str | None:

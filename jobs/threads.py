@@ -87,20 +87,24 @@ class LoopThread:
     """A thread with an event loop of its own, which the end of the process does not wait for."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._name = name
+        self._thread: threading.Thread | None = None
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin with this work."""
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=self._name, daemon=True)
         self._thread.start()
         asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def stop(self) -> None:
-        """End the thread, whatever it does. It must have been started."""
+        """End the thread, whatever it does, if it has been started."""
+        if self._thread is None:
+            return
         asyncio.run_coroutine_threadsafe(_drop_all(), self.loop).result()
         post(self.loop, self.loop.stop)
         self._thread.join()

@@ -1,10 +1,20 @@
-"""Watchers: those who want to know at once when a job has changed."""
+"""Watchers: those who want to know at once when something has changed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return when an event is set, which it is by itself after so long."""
+    # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the answer.
+    alarm = asyncio.get_running_loop().call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        alarm.cancel()
 
 
 class Watchers:

@@ -25,6 +25,7 @@ from .retries import next_try
 from .sender import Answer, Sender
 from .settings import Settings
 from .signature import Secret, signed
+from .watch import set_within
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Webhooks:
         else:
             if not self._under_way and not self._outbox.news.is_set():
                 self._is_idle.set()
-            await self._woken()
+            await set_within(self._outbox.news, SWEEP_SECONDS)
 
     async def _next(self) -> Notice | None:
         under_way = self._under_way.values()
@@ -189,14 +190,6 @@ class Webhooks:
             except sqlite3.Error:
                 log.exception("that job %s was told cannot be saved", notice.job_id)
                 await asyncio.sleep(RETRY_SECONDS)
-
-    async def _woken(self) -> None:
-        # Not wait_for: before Python 3.12 it can lose a cancellation that comes with the answer.
-        alarm = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._outbox.news.set)
-        try:
-            await self._outbox.news.wait()
-        finally:
-            alarm.cancel()
 
     def _put_down(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]

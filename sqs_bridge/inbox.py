@@ -11,7 +11,7 @@ from typing import Any
 
 from .aws import Aws, AwsFailed
 from .message import LONGEST_REASON
-from .task_queue import FIFO, NO_QUEUE
+from .task_queue import problem_of
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Inbox:
         # It repeats nothing by itself: each answer that is lost strands a message.
         self._poll = Aws("sqs", region, read_seconds=READ_SECONDS, attempts=1, waits=True)
         #: Why the queue can never be used.
-        self.problem = NO_QUEUE if url is None else FIFO if url.endswith(".fifo") else None
+        self.problem = problem_of(url)
         #: What an operator should know.
         self.warning: str | None = None
         self._url = url

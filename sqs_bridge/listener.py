@@ -18,6 +18,7 @@ from ..jobs.engine import Engine
 from ..jobs.health import Component, State, Watched
 from ..jobs.settings import Settings
 from ..jobs.threads import LoopThread, off_loop, on
+from ..jobs.watch import set_within
 from .aws import AwsFailed
 from .bridge import Bridge
 from .desk import Desk
@@ -32,8 +33,6 @@ OK = Component()
 LOOK_SECONDS = 1.0
 #: After a failure, twice as long each time.
 LONGEST_PAUSE_SECONDS, MOST_DOUBLINGS = 60.0, 6
-#: No task has this id, so an update of it tells whether the table can be written, and no more.
-NO_TASK = "/"
 
 NO_BUCKET = "SQS_QUEUE_URL needs S3_BUCKET too: results of tasks must be where everybody finds them"
 
@@ -119,10 +118,7 @@ class SqsListener:
 
     async def stop(self) -> None:
         """Let go of everything as a dead process does."""
-        if self._thread.is_alive:
-            await off_loop(self._thread.stop)
-        else:
-            self._thread.loop.close()
+        await off_loop(self._thread.stop)
 
     # -- in the thread -------------------------------------------------------------------------
 
@@ -138,14 +134,14 @@ class SqsListener:
             else:
                 continue
             self._failures += 1
-            await self._moved_or(_pause(self._failures))
+            await set_within(self._moved, _pause(self._failures))
         self._is_silent.set()
 
     async def _listen(self, desk: Desk) -> None:
         await self._inbox.open()
         while not self._is_draining:
             if not await self._may_take(desk):
-                await self._moved_or(LOOK_SECONDS)
+                await set_within(self._moved, LOOK_SECONDS)
                 continue
             message = await self._inbox.receive(seconds=desk.hold_seconds)
             self._failures, self._trouble = 0, None
@@ -172,16 +168,11 @@ class SqsListener:
         """Without the table messages would only be received and put off, until they are dead."""
         if self._bridge.dynamodb.trouble:
             with suppress(AwsFailed):
-                await desk.table.mark_sent(NO_TASK)
+                await desk.table.probe()
         return not self._bridge.dynamodb.trouble
 
     async def _is_engine_ready(self) -> bool:
         return self._engine.is_ready and self._engine.can_publish
-
-    async def _moved_or(self, seconds: float) -> None:
-        alarm = asyncio.get_running_loop().call_later(seconds, self._moved.set)
-        await self._moved.wait()
-        alarm.cancel()
 
     async def _drain(self, *, by_force: bool = False) -> None:
         self._is_draining = True

@@ -27,7 +27,7 @@ class TaskQueue:
     """A standard queue: messages may come twice and in any order."""
 
     def __init__(self, sqs: Aws, url: str | None) -> None:
-        self.problem = _problem(url)
+        self.problem = problem_of(url)
         self.aws = sqs
         self._url = url
         self._sending = Together(self._send_all, fit=_fit)
@@ -75,7 +75,7 @@ def _failure(entry: dict[str, Any]) -> AwsFailed:
     return AwsFailed("sqs", ClientError(response, "SendMessageBatch"))
 
 
-def _problem(url: str | None) -> str | None:
+def problem_of(url: str | None) -> str | None:
     """Why a queue cannot be used. Its name tells the kind, so nothing need be asked."""
     if url is None:
         return NO_QUEUE

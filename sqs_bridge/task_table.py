@@ -23,6 +23,8 @@ from .writes import Write, Writes
 #: No queue keeps a message for longer, so what is older cannot be run any more.
 LONGEST_WAIT_SECONDS = 14 * 86400
 
+#: No task has this id, so that an update of it changes nothing.
+NO_TASK = "/"
 UNKNOWN = "attribute_not_exists(#task_id)"
 KNOWN = "attribute_exists(#task_id)"
 PENDING = "#status = :pending"
@@ -83,6 +85,10 @@ class TaskTable:
     async def mark_sent(self, task_id: str) -> None:
         """Its message is in the queue."""
         await self._updates.together(_change_of(task_id, "REMOVE #enqueue", KNOWN))
+
+    async def probe(self) -> None:
+        """Ask whether the table can be written, without writing to it."""
+        await self.mark_sent(NO_TASK)
 
     async def claim(
         self, draft: Job, *, owner: str, lease_seconds: float

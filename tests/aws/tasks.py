@@ -10,10 +10,10 @@ from uuid import uuid4
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from emulators import Emulator
+from unified_api.deploy.aws.create import create_table
 from unified_api.jobs.engine import Engine
 from unified_api.jobs.job import Job
 from unified_api.sqs_bridge.listener import SqsListener
-from unified_api.sqs_bridge.task_index import INDEX
 
 PATH = "/api/v1/draw/jobs"
 
@@ -155,26 +155,7 @@ def deploy(emulator: Emulator, most_receives: int | None = 10) -> Deployment:
         redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": most_receives}
         policy = {"RedrivePolicy": json.dumps(redrive)}
     url = emulator.sqs.create_queue(QueueName=name, Attributes=policy)["QueueUrl"]
-    emulator.dynamodb.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "task_id", "KeyType": "HASH"}],
-        AttributeDefinitions=[
-            {"AttributeName": "task_id", "AttributeType": "S"},
-            {"AttributeName": "status", "AttributeType": "S"},
-            {"AttributeName": "created_at", "AttributeType": "N"},
-        ],
-        GlobalSecondaryIndexes=[
-            {
-                "IndexName": INDEX,
-                "KeySchema": [
-                    {"AttributeName": "status", "KeyType": "HASH"},
-                    {"AttributeName": "created_at", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "ALL"},
-            }
-        ],
-    )
+    create_table(emulator.dynamodb, name)
     return Deployment(emulator, url, name, dead_letters_url)
 
 

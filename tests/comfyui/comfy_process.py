@@ -89,9 +89,20 @@ class ComfyProcess:
     def stop(self) -> None:
         self._end(signal.SIGINT)
 
-    def wait_for_death(self, seconds: float = 30) -> None:
+    def terminate(self) -> None:
+        """Ask it to leave, as a supervisor does."""
         assert self._process is not None
-        self._process.wait(seconds)
+        self._process.terminate()
+
+    def exit_status(self, seconds: float = 60) -> int:
+        """Once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    @property
+    def has_said_farewell(self) -> bool:
+        """Whether ComfyUI left in order."""
+        return "Stopped server" in self.log.read_text()
 
     @property
     def is_running(self) -> bool:

@@ -151,7 +151,7 @@ def kill_once(comfy: ComfyProcess, point: str, number: int) -> Counts:
 def die_at(comfy: ComfyProcess, point: str, tag: str) -> set[str]:
     comfy.post("/fault_point", data=POINTS[point][0])
     accepted = submit(comfy, {"tag": tag})
-    comfy.wait_for_death()
+    comfy.exit_status()
     return accepted
 
 

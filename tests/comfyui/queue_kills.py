@@ -20,7 +20,7 @@ def kill_worker(fleet: Fleet, where: str, *, tag: str, elsewhere: bool) -> str:
     (victim,) = fleet.staff(1)
     victim.post("/fault_point", data=where)
     task_id = fleet.submit(tag=tag)
-    victim.wait_for_death()
+    victim.exit_status()
     (fleet.other(victim) if elsewhere else victim).start()
     return task_id
 

@@ -26,7 +26,7 @@ def submit_and_die(comfy: ComfyProcess, point: str, tag: str) -> None:
     comfy.post("/fault_point", data=point)
     with suppress(requests.ConnectionError):
         comfy.post("/api/v1/probe/jobs", json={"tag": tag})
-    comfy.wait_for_death()
+    comfy.exit_status()
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -64,9 +64,9 @@ def test_a_job_that_kills_the_process_is_given_up_and_its_neighbour_completes(
     innocent = comfy.submit("probe", {"tag": "innocent"})
 
     for _ in range(2):
-        comfy.wait_for_death()
+        comfy.exit_status()
         comfy.start()
-    comfy.wait_for_death()
+    comfy.exit_status()
     comfy.start()
 
     given_up = comfy.finished(poison)

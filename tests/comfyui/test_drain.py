@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,21 +14,6 @@ from conftest import NEWEST, OLDEST
 
 DRAIN_SECONDS = 20
 END_SECONDS = 60
-
-
-class Terminable(ComfyProcess):
-    def terminate(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-
-    def exit_status(self) -> int:
-        """Once it has ended."""
-        assert self._process is not None
-        return self._process.wait(END_SECONDS)
-
-    @property
-    def has_said_farewell(self) -> bool:
-        return "Stopped server" in self.log.read_text()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,10 +55,10 @@ def metadata() -> Iterator[Metadata]:
 
 
 @pytest.fixture
-def comfy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminable]:
+def comfy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComfyProcess]:
     """One that is yet to be started."""
     version = getattr(request, "param", NEWEST)
-    process = Terminable(version, tmp_path, UNIFIED_API_DRAIN_SECONDS=str(DRAIN_SECONDS))
+    process = ComfyProcess(version, tmp_path, UNIFIED_API_DRAIN_SECONDS=str(DRAIN_SECONDS))
     yield process
     process.kill()
 
@@ -89,7 +73,7 @@ def running(comfy: ComfyProcess, seconds: float) -> str:
 
 @pytest.mark.parametrize("comfy", [NEWEST, OLDEST], indirect=True)
 def test_what_runs_is_finished_what_waits_is_resumed_and_nothing_new_is_taken(
-    comfy: Terminable,
+    comfy: ComfyProcess,
 ) -> None:
     comfy.start()
     (comfy.base / "temp").mkdir(exist_ok=True)
@@ -116,7 +100,7 @@ def test_what_runs_is_finished_what_waits_is_resumed_and_nothing_new_is_taken(
     assert (len(comfy.runs("running")), len(comfy.runs("waited"))) == (1, 3)
 
 
-def test_what_takes_too_long_is_run_again_at_the_next_start(comfy: Terminable) -> None:
+def test_what_takes_too_long_is_run_again_at_the_next_start(comfy: ComfyProcess) -> None:
     comfy.environment["UNIFIED_API_DRAIN_SECONDS"] = "1"
     comfy.start()
     job_id = running(comfy, 5)
@@ -131,7 +115,7 @@ def test_what_takes_too_long_is_run_again_at_the_next_start(comfy: Terminable) -
     assert (job["status"], job["attempt"]) == ("completed", 2)
 
 
-def test_a_second_sigterm_ends_it_at_once_and_loses_nothing(comfy: Terminable) -> None:
+def test_a_second_sigterm_ends_it_at_once_and_loses_nothing(comfy: ComfyProcess) -> None:
     comfy.start()
     job_id = running(comfy, 5)
     comfy.terminate()
@@ -145,7 +129,7 @@ def test_a_second_sigterm_ends_it_at_once_and_loses_nothing(comfy: Terminable) -
     assert comfy.finished(job_id)["status"] == "completed"
 
 
-def test_an_interrupt_ends_it_without_a_drain(comfy: Terminable) -> None:
+def test_an_interrupt_ends_it_without_a_drain(comfy: ComfyProcess) -> None:
     comfy.start()
     running(comfy, 40)
 
@@ -156,7 +140,7 @@ def test_an_interrupt_ends_it_without_a_drain(comfy: Terminable) -> None:
     assert "No more jobs are taken" not in comfy.log.read_text()
 
 
-def test_a_notice_of_ec2_is_as_good_as_a_sigterm(comfy: Terminable, metadata: Metadata) -> None:
+def test_a_notice_of_ec2_is_as_good_as_a_sigterm(comfy: ComfyProcess, metadata: Metadata) -> None:
     comfy.environment["UNIFIED_API_SPOT_NOTICE"] = "1"
     comfy.environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata.url
     comfy.start()

@@ -211,7 +211,7 @@ def test_a_dead_worker_is_told_at_once_and_its_job_ends_after_restarts(
     comfy.environment["UNIFIED_API_EXIT_ON_HANG"] = "1"
     for _ in range(2):
         comfy.start()
-        comfy.wait_for_death()
+        comfy.exit_status()
     comfy.start()
     assert comfy.finished(job_id)["error_detail"]["code"] == "crash_loop"
 
