@@ -1,4 +1,4 @@
-"""S3: the one client, patient. The only file that imports boto3; imported only for a bucket."""
+"""S3: the one client of it, patient. Imported only for a bucket."""
 
 from __future__ import annotations
 
