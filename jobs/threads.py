@@ -102,12 +102,13 @@ class LoopThread:
         asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def stop(self) -> None:
-        """End the thread, whatever it does, if it has been started."""
+        """End the thread, whatever it does, if there is one."""
         if self._thread is None:
             return
         asyncio.run_coroutine_threadsafe(_drop_all(), self.loop).result()
         post(self.loop, self.loop.stop)
         self._thread.join()
+        self._thread = None
         self.loop.close()
 
 
