@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from .browser import UNTESTED, has_chromium
 from .places import PACKAGE, PACKAGES, ROOT, link_to_clone
 from .provide import python_with_oldest_aiohttp
 from .report import say
@@ -36,6 +37,8 @@ def run_checks(python: Path, pytest_arguments: list[str]) -> int:
         for name, (with_python, call) in checks.items()
         if not is_clean(with_python, name, call)
     ]
+    if not has_chromium():
+        say(UNTESTED)
     say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")
     return 1 if failed else 0
 

@@ -100,7 +100,7 @@ def named_python(named: str) -> Path:
 
 def next_step(comfyui: ComfyUI) -> str:
     if surrounding_tree() == comfyui.tree:
-        return "Done. Start ComfyUI again; then open http://127.0.0.1:8188/api/v1"
+        return "Done. Start ComfyUI again; then open http://127.0.0.1:8188/api/v1/docs"
     nodes = comfyui.tree / "custom_nodes"
     link = f'ln -s "{ROOT}" "{nodes}/unified-api"'
     return f"Done. Put the plugin into ComfyUI, then start it again:\n  {link}"

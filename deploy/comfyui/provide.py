@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .browser import is_root, provide_chromium
 from .fetch import fetch
 from .places import (
     OLDEST_AIOHTTP_VENV,
@@ -46,6 +47,7 @@ def everything_for_tests() -> Path:
     comfyui = own_comfyui()
     fetch(OLDEST, comfyui.python)
     install_once(comfyui.python, "tests", TEST_REQUIREMENTS.read_text(encoding="utf-8"))
+    provide_chromium(may_install=is_root())
     return comfyui.python
 
 

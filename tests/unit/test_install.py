@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,63 @@ def test_a_failed_installation_ends_with_what_to_do(machine: Machine) -> None:
     assert done.returncode == 1
     assert "No module named pip" in done.stderr
     assert "run again" in done.stderr
+
+
+APT = """#!/bin/sh
+echo "apt-get $*" >> "{record}"
+case "$*" in {case}) {then};; esac
+"""
+
+
+def provide_chromium(
+    machine: Machine, *, then: str, case: str = "install*chromium", may_install: bool = True
+) -> str:
+    """What is said where no Chromium is yet, and there is an apt-get that does as it is told."""
+    apt = machine.python("bin/apt-get")
+    chromium = apt.with_name("chromium")
+    then = then.replace("CHROMIUM", f'echo >"{chromium}"; /bin/chmod 755 "{chromium}"')
+    apt.write_text(APT.format(record=machine.record, case=case, then=then))
+    script = (
+        "from deploy.comfyui.browser import provide_chromium;"
+        f"provide_chromium(may_install={may_install})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=machine.clone,
+        env={**os.environ, "PATH": str(apt.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_root_gets_the_chromium_of_debian_once(machine: Machine) -> None:
+    said = provide_chromium(machine, then="CHROMIUM")
+    again = provide_chromium(machine, then="exit 1")
+
+    assert "Installing Chromium" in said
+    assert "NOT TESTED" not in said + again
+    assert machine.called().splitlines() == [
+        "apt-get update",
+        "apt-get install --yes --no-install-recommends chromium",
+    ]
+
+
+def test_others_are_told_what_is_not_tested_and_how_to_mend_it(machine: Machine) -> None:
+    said = provide_chromium(machine, then="CHROMIUM", may_install=False)
+
+    assert said.startswith("NOT TESTED: the web pages")
+    assert "apt-get install chromium" in said
+    assert machine.called() == ""
+
+
+@pytest.mark.parametrize("case", ["update", "install*chromium"])
+def test_a_chromium_that_cannot_be_had_stops_nothing(machine: Machine, case: str) -> None:
+    said = provide_chromium(machine, then="echo no such package; exit 100", case=case)
+
+    assert "no such package" in said
+    assert "NOT TESTED: the web pages" in said
 
 
 def test_requirements_equal_the_dependencies_of_the_package() -> None:

@@ -1,0 +1,97 @@
+"""A real Chromium for the tests of the web pages.
+
+    def test_the_page_greets(open_page: OpenPage, newest: ComfyProcess) -> None:
+        page = open_page(f"{newest.url}/api/v1/docs", width=360, dark=True)
+
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+`page` is a Page of playwright's sync API: wait with its `expect`, never with sleep. A test fails,
+when it ends, on whatever the page put on the console as an error, on exceptions in its scripts and
+on requests to another origin. A console error that a test provokes is named by a part of its text:
+`open_page(url, expected=("401",))`. Tests that are async go into another file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+#: Also in deploy/comfyui/browser.py, which installs one.
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_BROWSER = "NOT TESTED: the web pages need a Chromium (Debian: apt-get install chromium)"
+#: Of no server.
+INLINE = ("blob", "data")
+
+OpenPage = Callable[..., Page]
+
+
+# Not for the session: its event loop runs until it ends, and tests that are async have their own.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(NO_BROWSER)
+    # Its sandbox does not work for root.
+    options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Open a URL in a window of its own, with nothing remembered; several at a time if you like."""
+    watches: list[Watch] = []
+
+    def open_one(
+        url: str,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        dark: bool = False,
+        expected: tuple[str, ...] = (),
+    ) -> Page:
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+        )
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        watches.append(Watch(page, url, expected))
+        page.goto(url)
+        return page
+
+    yield open_one
+    for watch in watches:
+        watch.page.context.close()
+    if faults := [fault for watch in watches for fault in watch.faults]:
+        pytest.fail("\n".join(faults))
+
+
+class Watch:
+    """Writes down what a page must not do."""
+
+    def __init__(self, page: Page, url: str, expected: tuple[str, ...]) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        self._origin = urlsplit(url)[:2]
+        self._expected = expected
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
+        page.on("request", self._seen)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(part in message.text for part in self._expected):
+            self.faults.append(f"console: {message.text} ({message.location['url']})")
+
+    def _seen(self, request: Request) -> None:
+        asked = urlsplit(request.url)
+        if asked.scheme not in INLINE and asked[:2] != self._origin:
+            self.faults.append(f"foreign: {request.url}")

@@ -1,0 +1,339 @@
+"""The dashboard in a real Chromium, beside a real ComfyUI."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from uuid import uuid4
+
+import pytest
+from browser import OpenPage
+from comfy_process import ComfyProcess
+from conftest import StartComfy
+from playwright.sync_api import Locator, Page, Route, expect
+
+PATH = "/api/v1/dashboard"
+KEY = "uak_of-the-reader"
+#: As the browser reports them.
+REFUSED, UNREACHABLE = "401", "ERR_FAILED"
+#: A machine may have much else to do; what is asserted comes at the next poll.
+PATIENCE_MS = 30_000
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    expect.set_options(timeout=PATIENCE_MS)
+    yield
+    expect.set_options(timeout=None)
+
+
+@pytest.fixture
+def open_dashboard(open_page: OpenPage, newest: ComfyProcess) -> Open:
+    def open_one(**how: object) -> Page:
+        page = open_page(newest.url + PATH, **how)
+        expect(page.get_by_role("heading", name="Recent")).to_be_visible()
+        return page
+
+    return open_one
+
+
+@pytest.fixture
+def tag(newest: ComfyProcess) -> Iterator[str]:
+    """By which the rows of a test's own jobs are found. None of them outlives its test."""
+    tag = f"tag-{uuid4().hex[:8]}"
+    yield tag
+    jobs = newest.get("/api/v1/jobs?limit=100").json()["data"]
+    for job in jobs:
+        if tag in job["parameters"].get("tag", ""):
+            newest.post(job["urls"]["cancel"])
+
+
+def row(page: Page, part: str, text: str) -> Locator:
+    """The job with this text in a part of the page."""
+    return page.locator(f"#{part} > li", has_text=text)
+
+
+def in_small_pages(route: Route) -> None:
+    route.continue_(url=route.request.url.replace("limit=25", "limit=3"))
+
+
+def has_loaded(image: Locator) -> None:
+    """An image that shows something."""
+    expect(image).to_be_visible()
+    expect(image).not_to_have_js_property("naturalWidth", 0)
+
+
+def show(page: Page, *, is_hidden: bool) -> None:
+    """As a tab is that another one covers, or not."""
+    page.evaluate(
+        """(isHidden) => {
+            Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        is_hidden,
+    )
+
+
+# Jobs
+
+
+def test_a_running_job_shows_its_progress_and_then_its_picture_without_a_reload(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    page = open_dashboard()
+    page.evaluate("window.isSamePage = true")
+
+    newest.submit("probe", {"tag": tag, "seconds": 5, "steps": 25})
+
+    card = row(page, "running", tag)
+    expect(
+        card.get_by_text(re.compile(r"A picture made by a probe, step \d+ of 25"))
+    ).to_be_visible()
+    expect(card.get_by_role("progressbar", name="Progress of probe")).to_be_visible()
+    expect(page).to_have_title("(1) Dashboard")
+    done = row(page, "recent", tag)
+    expect(done.get_by_text("completed")).to_be_visible()
+    has_loaded(done.locator("img"))
+    expect(card).to_have_count(0)
+    expect(page.get_by_role("status")).to_contain_text("probe completed.")
+    assert page.evaluate("window.isSamePage")
+
+
+def test_a_waiting_job_has_a_position_and_is_cancelled_from_the_page(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    first = newest.submit("probe", {"tag": f"{tag}-runs", "seconds": 60, "steps": 600})
+    job_id = newest.submit("probe", {"tag": f"{tag}-waits"})
+    page = open_dashboard()
+    waiting, running = row(page, "waiting", f"{tag}-waits"), row(page, "running", f"{tag}-runs")
+    expect(waiting.get_by_label("Position 1")).to_be_visible()
+
+    waiting.get_by_role("button", name=f"Cancel probe, job {job_id[:8]}").click()
+
+    expect(row(page, "recent", f"{tag}-waits").get_by_text("cancelled")).to_be_visible()
+    assert newest.job(job_id)["status"] == "cancelled"
+    running.get_by_role("button", name="Cancel").click()
+    expect(row(page, "recent", f"{tag}-runs").get_by_text("cancelled")).to_be_visible()
+    assert newest.finished(first)["status"] == "cancelled"
+
+
+def test_a_failed_job_says_why(open_dashboard: Open, newest: ComfyProcess, tag: str) -> None:
+    page = open_dashboard()
+
+    newest.submit("probe", {"tag": tag, "ending": "fail"})
+
+    failed = row(page, "recent", tag)
+    sentence = "node 1 (ProbePicture) raised ValueError; ComfyUI's log has it."
+    expect(failed).to_contain_text(sentence)
+    expect(failed.get_by_text("execution_failed")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text(f"probe failed. {sentence}")
+
+
+def test_a_preview_is_shown_as_it_comes(
+    open_dashboard: Open, newest: ComfyProcess, tag: str, png: bytes
+) -> None:
+    page = open_dashboard()
+    asked: list[str] = []
+
+    def tell(route: Route) -> None:
+        asked.append(route.request.url)
+        size = {"width": 256, "height": 256, "content_type": "image/png"}
+        data = json.dumps({**size, "data": base64.b64encode(png).decode()})
+        frame = f"retry: 2000\n\n: a comment\n\nevent: preview\ndata: {data}\n\n"
+        route.fulfill(content_type="text/event-stream", body=frame)
+
+    page.route("**/events?*", tell)
+    job_id = newest.submit("probe", {"tag": tag, "seconds": 60, "steps": 600})
+
+    has_loaded(row(page, "running", tag).locator("img"))
+    assert asked == [f"{newest.url}/api/v1/jobs/{job_id}/events?previews=true"]
+
+
+def test_older_jobs_are_found_by_filter_and_by_loading_more(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    newest.finished(newest.submit("probe", {"tag": f"{tag}-failed", "ending": "fail"}))
+    newest.finished(newest.submit("probe", {"tag": f"{tag}-old"}))
+    jobs = [newest.submit("probe", {"tag": f"{tag}-new"}) for _ in range(4)]
+    newest.finished(jobs[-1])
+    page = open_dashboard()
+    page.route("**/jobs?*limit=25*", in_small_pages)
+
+    status = page.get_by_role("combobox", name="Status")
+    workflow = page.get_by_role("combobox", name="Workflow")
+    workflow.select_option("probe")
+    status.select_option("completed")
+    expect(row(page, "recent", f"{tag}-new")).to_have_count(3)
+    expect(row(page, "recent", f"{tag}-old")).to_have_count(0)
+    page.get_by_role("button", name="Load more").click()
+    expect(row(page, "recent", f"{tag}-old")).to_be_visible()
+    expect(row(page, "recent", f"{tag}-new")).to_have_count(4)
+
+    status.select_option("failed")
+    expect(row(page, "recent", f"{tag}-failed")).to_be_visible()
+    expect(row(page, "recent", f"{tag}-old")).to_have_count(0)
+    workflow.select_option("image-resize")
+    expect(row(page, "recent", f"{tag}-failed")).to_have_count(0)
+
+
+def test_a_job_is_opened_and_closed_by_keyboard(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job_id = newest.submit("probe", {"tag": tag, "seed": 7})
+    page = open_dashboard()
+    name = row(page, "recent", tag).get_by_role("button", name="probe", exact=True)
+
+    name.press("Enter")
+
+    dialog = page.get_by_role("dialog", name="probe")
+    has_loaded(dialog.get_by_role("img", name="image"))
+    expect(dialog).to_contain_text(job_id)
+    expect(dialog).to_contain_text("64 × 64")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(name).to_be_focused()
+
+
+def test_what_callers_wrote_is_shown_as_text(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    newest.submit("probe", {"tag": f"<img src=x onerror=alert(1)>{tag}"})
+    page = open_dashboard()
+
+    expect(row(page, "recent", f"<img src=x onerror=alert(1)>{tag}")).to_be_visible()
+
+
+def test_few_streams_are_open_however_many_jobs_run(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job = newest.finished(newest.submit("probe", {"tag": tag}))
+    state = {"status": "processing", "stage": "running", "outputs": []}
+    running = [{**job, **state, "job_id": f"{tag}-{number}"} for number in range(5)]
+    page = open_dashboard()
+    streams: list[Route] = []
+
+    def hold(route: Route) -> None:
+        streams.append(route)
+
+    page.route("**/events?*", hold)
+    page.route(
+        "**/jobs?status=processing*",
+        lambda route: route.fulfill(json={"data": running, "next_cursor": None, "has_more": False}),
+    )
+    page.route(f"**/jobs/{tag}-*", lambda route: route.fulfill(json=running[0]))
+
+    expect(row(page, "running", tag)).to_have_count(5)
+    with page.expect_request("**/jobs?status=processing*"):
+        pass
+
+    assert len(streams) == 2
+
+
+# The service
+
+
+def test_the_health_of_parts_and_workflows_is_shown(open_dashboard: Open) -> None:
+    page = open_dashboard()
+    health = page.get_by_role("complementary", name="Health")
+
+    store = health.get_by_role("listitem").filter(has_text="store").first
+    expect(store).to_contain_text("healthy")
+    unhealthy = page.locator("#workflows > li", has_text="Edit an image with words")
+    expect(unhealthy).to_contain_text("unhealthy")
+    expect(unhealthy).to_contain_text("Qwen-Rapid-AIO-NSFW-v11.safetensors is missing")
+    camera = page.locator("#workflows > li", has_text="Change the camera angle")
+    camera.get_by_text("5 reasons").click()
+    expect(camera.get_by_text("qwen_image_vae.safetensors is missing")).to_be_visible()
+    expect(page.get_by_role("banner").get_by_text("degraded")).to_be_visible()
+
+
+def test_a_server_that_is_away_is_named_and_found_again(open_dashboard: Open) -> None:
+    page = open_dashboard(expected=(UNREACHABLE,))
+    trouble = page.get_by_role("alert").filter(has_text="The server does not answer")
+
+    page.route("**/api/v1/jobs*", lambda route: route.abort())
+    expect(trouble).to_be_visible()
+    page.unroute_all()
+
+    expect(trouble).to_be_hidden()
+
+
+def test_a_page_that_nobody_sees_asks_nothing(open_dashboard: Open) -> None:
+    page = open_dashboard()
+    page.clock.install()
+    with page.expect_request("**/jobs?status=cancelled*"):
+        pass
+    show(page, is_hidden=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.clock.run_for(60_000)
+
+    assert asked == []
+    with page.expect_request("**/jobs?*"):
+        show(page, is_hidden=False)
+
+
+def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
+    open_page: OpenPage, start_comfy: StartComfy, tag: str
+) -> None:
+    digest = sha256(KEY.encode()).hexdigest()
+    comfy = start_comfy(UNIFIED_API_KEYS=f"reader:read+submit:{digest}")
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    reply = comfy.post("/api/v1/probe/jobs", json={"tag": tag}, headers=bearer)
+    assert reply.status_code == 202
+    page = open_page(comfy.url + PATH, expected=(REFUSED, "403"))
+    field = page.get_by_label("API key")
+    expect(field).to_be_focused()
+    expect(page.get_by_role("heading", name="Recent")).to_be_hidden()
+
+    field.fill("wrong")
+    field.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="This key does not open")).to_be_visible()
+    field.fill(KEY)
+    field.press("Enter")
+
+    has_loaded(row(page, "recent", tag).locator("img"))
+    expect(field).to_be_hidden()
+    assert page.evaluate("[document.cookie, localStorage.length]") == ["", 0]
+    page.reload()
+    expect(row(page, "recent", tag)).to_be_visible()
+
+    # It may not cancel, which is said where it was tried.
+    body = {"tag": f"{tag}-runs", "seconds": 60, "steps": 600}
+    comfy.post("/api/v1/probe/jobs", json=body, headers=bearer)
+    row(page, "running", tag).get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("alert").filter(has_text="does not have the scope")).to_be_visible()
+
+    page.get_by_role("button", name="Forget the key").click()
+    expect(field).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(tag)
+
+
+# How it looks
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [320, 360, 768, 1920])
+def test_nothing_is_wider_than_the_page(
+    open_dashboard: Open, newest: ComfyProcess, tag: str, width: int, dark: bool
+) -> None:
+    newest.submit("probe", {"tag": tag * 30, "ending": "fail"})
+    page = open_dashboard(width=width, dark=dark)
+    opener = row(page, "recent", tag).get_by_role("button", name="probe", exact=True)
+    expect(opener).to_be_visible()
+
+    opener.click()
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.get_by_role("dialog").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    background = "rgb(15, 18, 23)" if dark else "rgb(246, 247, 249)"
+    expect(page.locator("body")).to_have_css("background-color", background)

@@ -1,0 +1,37 @@
+/** A picture for those who have none at hand. */
+
+import { make } from "./dom.js";
+
+const SIZE = 512;
+const SKY = [[0, "#312e81"], [0.55, "#f472b6"], [0.75, "#fde68a"], [1, "#fb923c"]];
+
+export async function samplePicture() {
+  const canvas = make("canvas", { width: SIZE, height: SIZE });
+  const pen = canvas.getContext("2d");
+  const sky = pen.createLinearGradient(0, 0, 0, SIZE);
+  for (const [place, colour] of SKY) sky.addColorStop(place, colour);
+  pen.fillStyle = sky;
+  pen.fillRect(0, 0, SIZE, SIZE);
+  disc(pen, 256, 330, 70, "#fff7ed");
+  hill(pen, "#4c1d95", 380, 60);
+  hill(pen, "#1e1b4b", 430, -50);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  return new File([blob], "sample.png", { type: "image/png" });
+}
+
+function disc(pen, x, y, radius, colour) {
+  pen.fillStyle = colour;
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.fill();
+}
+
+function hill(pen, colour, height, rise) {
+  pen.fillStyle = colour;
+  pen.beginPath();
+  pen.moveTo(0, height);
+  pen.bezierCurveTo(170, height - 2 * rise, 340, height + 2 * rise, SIZE, height - rise);
+  pen.lineTo(SIZE, SIZE);
+  pen.lineTo(0, SIZE);
+  pen.fill();
+}
