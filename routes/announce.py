@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from ..jobs.health import State
 from .service import Service, Surface
@@ -38,11 +39,19 @@ def announce(
         log.warning("Unified API: %s", UNLOCKED)
     for one in offered:
         if not one.is_healthy:
-            log.warning("Unified API: workflow %s: %s", one.slug, "; ".join(one.problems))
+            problems = _printable("; ".join(one.problems))
+            log.warning("Unified API: workflow %s: %s", one.slug, problems)
     components = service.components() | {part.name: part.component for part in surface.parts}
     for name, part in components.items():
         if part.state is not State.HEALTHY and name != "workflows":
-            log.warning("Unified API: %s is %s: %s", name, part.state.value, part.reason)
+            reason = _printable(part.reason or "")
+            log.warning("Unified API: %s is %s: %s", name, part.state.value, reason)
+
+
+def _printable(text: str) -> str:
+    """As ComfyUI's console can show it: a line with anything else would be lost."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _auth(surface: Surface) -> str:

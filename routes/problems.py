@@ -89,6 +89,11 @@ def status_of(error: errors.UnifiedApiError) -> HTTPStatus:
 
 def problem_of(request: web.Request, error: errors.UnifiedApiError) -> dict[str, Any]:
     """An error as the sender of a request is told it."""
+    return problem(error, path=request.path, request_id=NUMBER.get())
+
+
+def problem(error: errors.UnifiedApiError, *, path: str, request_id: str) -> dict[str, Any]:
+    """An error as whoever asked for the path is told it."""
     more: dict[str, Any] = {}
     if isinstance(error, errors.InvalidParameters):
         more["errors"] = [
@@ -100,7 +105,8 @@ def problem_of(request: web.Request, error: errors.UnifiedApiError) -> dict[str,
             }
             for violation in error.violations
         ]
-    return _problem(request, status_of(error), code=error.code, detail=str(error)) | more
+    told = _problem(status_of(error), path, request_id, code=error.code, detail=str(error))
+    return told | more
 
 
 def _of_ours(request: web.Request, error: errors.UnifiedApiError) -> web.StreamResponse:
@@ -116,21 +122,24 @@ def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamRespon
         raise error
     status = HTTPStatus(error.status)
     detail = f"{request.method} {request.path}: {status.phrase.lower()}."
-    response = _response(_problem(request, status, code=status.name.lower(), detail=detail))
+    code = status.name.lower()
+    response = _response(_problem(status, request.path, NUMBER.get(), code=code, detail=detail))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def _problem(request: web.Request, status: HTTPStatus, *, code: str, detail: str) -> dict[str, Any]:
+def _problem(
+    status: HTTPStatus, path: str, request_id: str, *, code: str, detail: str
+) -> dict[str, Any]:
     return {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
         "detail": detail,
-        "instance": request.path,
+        "instance": path,
         "code": code,
-        "request_id": NUMBER.get(),
+        "request_id": request_id,
     }
 
 

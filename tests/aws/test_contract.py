@@ -69,6 +69,34 @@ async def test_a_job_is_read_as_it_was_accepted(client: Any) -> None:
         assert job[field] == accepted[field]
 
 
+async def test_a_form_in_chinese_is_read_as_it_was_written(client: Any) -> None:
+    form = FormData({"text": "将镜头转为俯视 🎬", "size": "8"}, default_to_multipart=True)
+    picture = FormData()
+    picture.add_field("image", painted("teal"), filename="照片 一.png", content_type="image/png")
+
+    status, job, _ = await ask(client, "POST", DRAW, data=form)
+    uploaded, _, _ = await ask(client, "POST", EDIT, data=picture)
+
+    assert (status, uploaded) == (202, 202)
+    assert (job["parameters"]["text"], job["parameters"]["size"]) == ("将镜头转为俯视 🎬", 8)
+
+
+@pytest.mark.parametrize("path", [DRAW, EDIT])
+async def test_null_is_accepted_for_every_field_that_is_not_required(
+    client: Any, path: str
+) -> None:
+    _, document, _ = await ask(client, "GET", f"{API}/openapi.json")
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    fields = content["application/json"]["schema"]["properties"]
+    needed = content["application/json"]["examples"]["short"]["value"]
+
+    job = await post(client, path, **{**dict.fromkeys(fields), **needed})
+
+    plain = await post(client, path, **needed)
+    assert job["parameters"] | {"seed": 0} == plain["parameters"] | {"seed": 0}
+    assert job["metadata"] == {}
+
+
 async def test_a_job_is_read_below_its_workflow_and_no_other(client: Any) -> None:
     job_id = (await post(client))["job_id"]
 
