@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from .errors import InvalidParameters, UnhealthyWorkflow
+from .extras import split
 from .job import Job
 from .reception import Reception
 from .request import JobRequest
@@ -26,8 +28,21 @@ class Guests:
         self._runs = runs
 
     async def draft(self, request: JobRequest) -> Job:
-        """The job of a request, without accepting it. Raises as Engine.submit does."""
-        return await self._reception.draft(request)
+        """The job of a request, without accepting it. Raises as Engine.submit does.
+
+        What only this machine does not take is its own lack, not the caller's fault.
+        """
+        try:
+            return await self._reception.draft(request)
+        except InvalidParameters as refusal:
+            definition = self._shop.offer.as_defined(request.slug)
+            parameters, _ = split(definition, request.body)
+            if definition.violations(parameters):
+                raise
+            faults = "; ".join(violation.message for violation in refusal.violations)
+            raise UnhealthyWorkflow(
+                f"This machine does not take what is asked for: {faults}"
+            ) from refusal
 
     async def take_over(self, job: Job, keeper: Keeper, moved: Callable[[], None]) -> Run:
         """Work on a job that `keeper` keeps. What an earlier attempt rendered here is used."""

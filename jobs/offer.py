@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from ..workflows import Catalog, Workflow
+from ..workflows import Binding, Catalog, Takes, Workflow, inputs_of, narrow
 from .errors import UnhealthyWorkflow, UnknownWorkflow, WorkflowInvalid
 from .health import Component, State, unless
 from .prompt import Lack
@@ -28,18 +29,43 @@ class Offered:
         return not self.problems
 
 
+@dataclass(frozen=True)
+class _Narrowed:
+    """A definition as the machine takes it, and what that was made from."""
+
+    definition: Workflow
+    takes: Mapping[Binding, Takes]
+    workflow: Workflow
+    faults: tuple[str, ...]
+
+    @classmethod
+    def of(cls, definition: Workflow, takes: Mapping[Binding, Takes]) -> _Narrowed:
+        return cls(definition, takes, *narrow(definition, takes))
+
+    def still_holds(self, definition: Workflow, takes: Mapping[Binding, Takes]) -> bool:
+        return self.definition is definition and self.takes == takes
+
+
 class Offer:
     """The catalog held against a machine. New definitions and models are seen by themselves.
 
-    `lacks` tells what a graph needs and the machine has not; on a machine that runs nothing
-    itself there is none.
+    `lacks` tells what a graph needs and the machine has not, `takes` what the inputs of a node
+    class take there. A machine that runs nothing itself lacks nothing and takes everything.
     """
 
     def __init__(
-        self, catalog: Catalog, lacks: Callable[[dict[str, Any]], list[Lack]] = lambda graph: []
+        self,
+        catalog: Catalog,
+        lacks: Callable[[dict[str, Any]], list[Lack]] = lambda graph: [],
+        takes: Callable[[str], Mapping[str, Takes]] = lambda class_type: {},
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._lacks = lacks
+        self._takes = takes
+        self._clock = clock
+        self._narrowed: dict[str, _Narrowed] = {}
         self._offered: dict[str, Offered] = {}
         self._refreshed = float("-inf")
 
@@ -73,6 +99,14 @@ class Offer:
             raise WorkflowInvalid(f"The workflow {slug!r} is no longer defined on this machine.")
         return offered.workflow
 
+    def as_defined(self, slug: str) -> Workflow:
+        """As other machines may take it. Raises UnknownWorkflow."""
+        self._refresh()
+        try:
+            return self._narrowed[slug].definition
+        except KeyError:
+            raise UnknownWorkflow() from None
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Model overrides that fit no workflow."""
@@ -86,18 +120,29 @@ class Offer:
         return unless(reason if unhealthy else None, State.DEGRADED)
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+        if self._clock() - self._refreshed < REFRESH_SECONDS:
             return
         self._catalog.refresh()
+        self._narrow()
         healthy_or_lacking = {
-            slug: Offered(slug, workflow, self._problems(workflow))
-            for slug, workflow in self._catalog.workflows.items()
+            slug: Offered(slug, one.workflow, (*self._problems(one.workflow), *one.faults))
+            for slug, one in self._narrowed.items()
         }
         broken = {
             slug: Offered(slug, None, (reason,)) for slug, reason in self._catalog.broken.items()
         }
         self._offered = dict(sorted({**healthy_or_lacking, **broken}.items()))
-        self._refreshed = time.monotonic()
+        self._refreshed = self._clock()
+
+    def _narrow(self) -> None:
+        """Only what changed is made again: judges of parameters are costly to make."""
+        takes_of, narrowed = cache(self._takes), {}
+        for slug, definition in self._catalog.workflows.items():
+            takes = _takes(definition, takes_of)
+            known = self._narrowed.get(slug)
+            holds = known is not None and known.still_holds(definition, takes)
+            narrowed[slug] = known if known and holds else _Narrowed.of(definition, takes)
+        self._narrowed = narrowed
 
     def _problems(self, workflow: Workflow) -> tuple[str, ...]:
         bound = {(b.node, b.input) for places in workflow.bindings.values() for b in places}
@@ -106,6 +151,14 @@ class Offer:
             for lack in self._lacks(workflow.graph)
             if (lack.node_id, lack.input) not in bound
         )
+
+
+def _takes(
+    workflow: Workflow, takes_of: Callable[[str], Mapping[str, Takes]]
+) -> dict[Binding, Takes]:
+    """What the inputs take that the workflow's parameters go to."""
+    places = {place: takes_of(place.class_type) for _, place in inputs_of(workflow)}
+    return {place: takes[place.input] for place, takes in places.items() if place.input in takes}
 
 
 def _sentence(workflow: Workflow, lack: Lack) -> str:

@@ -30,6 +30,8 @@ async def info(request: web.Request) -> web.Response:
                 "jobs": f"{PREFIX}/jobs",
                 "health": f"{PREFIX}/health",
                 "openapi": f"{PREFIX}/openapi.json",
+                "docs": f"{PREFIX}/docs",
+                "dashboard": f"{PREFIX}/dashboard",
             },
         }
     )
@@ -96,6 +98,10 @@ def _listed(offered: Offered) -> dict[str, Any]:
             "parameters": workflow.schema,
             "images": list(workflow.images),
             "outputs": list(workflow.outputs),
+            "limits": {
+                "max_wait_seconds": workflow.max_wait_seconds,
+                "max_run_seconds": workflow.max_run_seconds,
+            },
         }
         listed["urls"]["jobs"] = f"{PREFIX}/{offered.slug}/jobs"
     return listed

@@ -2,6 +2,7 @@
 
 from .catalog import LIBRARY, Catalog
 from .definition import DefinitionError
+from .narrow import Takes, inputs_of, narrow
 from .parameters import Violation
 from .render import render
 from .workflow import Binding, ModelSlot, Phrases, Workflow
@@ -13,7 +14,10 @@ __all__ = [
     "DefinitionError",
     "ModelSlot",
     "Phrases",
+    "Takes",
     "Violation",
     "Workflow",
+    "inputs_of",
+    "narrow",
     "render",
 ]

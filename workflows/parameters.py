@@ -53,7 +53,7 @@ def violations(
     told: dict[str | None, Violation] = {
         name: _violation(name, sentence)
         for name in known
-        if name in given and (sentence := _unfit(given[name], known[name]["type"]))
+        if name in given and (sentence := unfit(given[name], known[name]["type"]))
     }
     fit = {name: value for name, value in given.items() if name not in told}
     for violation in _judged(validator, known, fit):
@@ -61,7 +61,8 @@ def violations(
     return sorted(told.values(), key=_order(known))
 
 
-def _unfit(value: Any, type_name: str) -> str | None:
+def unfit(value: Any, type_name: str) -> str | None:
+    """Why a value can be no parameter of any schema."""
     if not isinstance(value, (str, int, float)):
         return f"must be {TYPES[type_name]}"
     if isinstance(value, str):

@@ -99,6 +99,8 @@ class Workflow:
 
 def _within(schema: Mapping[str, Any], seed: int) -> int:
     low, high = int(schema.get("minimum", 0)), int(schema.get("maximum", LARGEST_SEED))
+    # Nodes that take negative seeds often mean something special by them.
+    low = max(low, 0) if high >= 0 else low
     return low + seed % max(1, high - low + 1)
 
 

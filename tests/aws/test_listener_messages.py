@@ -12,6 +12,7 @@ from fault_proxy import FaultProxy, operation
 from tasks import PATH, Deployment
 from unified_api.jobs.health import State
 from unified_api.jobs.prompt import Lack
+from unified_api.workflows import Takes
 
 from ..unit.fake_host import FakeHost, until
 
@@ -230,3 +231,21 @@ async def test_what_one_worker_lacks_another_runs(
     await until(lambda: deployment.item("shared")["status"] == "completed")
 
     assert (poor.runs, rich.runs) == (0, 1)
+
+
+async def test_what_one_worker_does_not_take_another_runs(
+    hire: Any, deployment: Deployment, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    host = FakeHost(tmp_path / "output")
+    host.taking = {"Draw": {"size": Takes("integer", maximum=32)}}
+    narrow = await hire(host=host)
+    deployment.accept("shared")
+    deployment.send({"size": 48}, "shared")
+    await until(lambda: any(map(operation("ChangeMessageVisibility"), proxy.seen)))
+    assert deployment.item("shared")["status"] == "pending"
+    await narrow.crash()
+
+    wide = await hire()
+    await until(lambda: deployment.item("shared")["status"] == "completed")
+
+    assert (narrow.runs, wide.runs) == (0, 1)

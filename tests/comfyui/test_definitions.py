@@ -1,6 +1,7 @@
 """Definitions against a real ComfyUI: what is missing is named, what appears is seen."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,70 @@ def test_comfyui_accepts_the_qwen_graphs(
     assert reply.json()["node_errors"] == {}
 
 
+def test_the_catalog_offers_exactly_what_this_comfyui_takes(comfy: ComfyProcess) -> None:
+    shown = listed(comfy, "qwen-image-edit")["parameters"]["properties"]
+
+    for name in ("sampler_name", "scheduler"):
+        assert shown[name]["enum"] == choices(comfy, "KSampler", name)
+        assert len(shown[name]["enum"]) > 5
+    assert {name for name in shown if "enum" in shown[name]} == {"sampler_name", "scheduler"}
+    known = SHIPPED.workflows["qwen-image-edit"].schema["properties"]
+    unchanged = shown.keys() - {"sampler_name", "scheduler"}
+    assert {name: shown[name] for name in unchanged} == {name: known[name] for name in unchanged}
+    resize = SHIPPED.workflows["image-resize"].schema
+    assert listed(comfy, "image-resize")["parameters"] == resize
+
+
+def test_what_this_comfyui_does_not_take_is_refused_at_the_door(
+    comfy: ComfyProcess, models: list[Path]
+) -> None:
+    asked = {"image_url": "http://x/y.png", "prompt": "x"}
+
+    refused = comfy.post(
+        "/api/v1/qwen-image-edit/jobs", json={**asked, "sampler_name": "nonsense", "steps": 101}
+    )
+
+    assert refused.status_code == 422
+    steps, sampler = refused.json()["errors"]
+    assert steps["message"] == "steps must be at most 100."
+    assert set(sampler["allowed"]) <= set(choices(comfy, "KSampler", "sampler_name"))
+    assert "euler" in sampler["allowed"]
+    rehearsed = comfy.post(
+        "/api/v1/qwen-image-edit/jobs?dry_run=true", json={**asked, "sampler_name": "euler"}
+    )
+    assert rehearsed.status_code == 200
+
+
+def test_nodes_of_the_newer_kind_tell_their_choices_and_bounds_too(comfy: ComfyProcess) -> None:
+    comfy.define("animation", animation(method={"type": "string"}, quality={"type": "integer"}))
+    wait_until(lambda: comfy.get("/api/v1/workflows/animation").ok)
+
+    shown = listed(comfy, "animation")
+
+    assert shown["health"] == "healthy", shown["problems"]
+    assert shown["parameters"]["properties"] == {
+        "method": {"type": "string", "enum": choices(comfy, "SaveAnimatedWEBP", "method")},
+        "quality": {"type": "integer", "minimum": 0, "maximum": 100},
+    }
+    forget(comfy, "animation")
+
+
+def test_a_definition_that_cannot_agree_with_this_comfyui_says_why(comfy: ComfyProcess) -> None:
+    method = {"type": "string", "default": "magic"}
+    comfy.define("magic", animation(method=method, quality={"type": "string"}))
+    wait_until(lambda: comfy.get("/api/v1/workflows/magic").ok)
+
+    problems = listed(comfy, "magic")["problems"]
+
+    node = "of node 4 (SaveAnimatedWEBP)"
+    assert problems == [
+        f"parameter method: on this machine input method {node} does not take the default magic",
+        f"parameter quality: on this machine input quality {node} takes a whole number, not text",
+    ]
+    assert comfy.post("/api/v1/magic/jobs", json={}).status_code == 503
+    forget(comfy, "magic")
+
+
 def test_a_model_that_cannot_be_loaded_fails_the_job_at_its_node(
     newest: ComfyProcess, png: bytes
 ) -> None:
@@ -103,10 +168,7 @@ def test_a_users_definition_appears_and_disappears_without_a_restart(newest: Com
     job = newest.finished(newest.submit("thumbnail"))
 
     assert job["status"] == "completed", job["error"]
-    for file in (newest.user_folder / "workflows" / "thumbnail").iterdir():
-        file.unlink()
-    (newest.user_folder / "workflows" / "thumbnail").rmdir()
-    wait_until(lambda: newest.get("/api/v1/workflows/thumbnail").status_code == 404)
+    forget(newest, "thumbnail")
 
 
 def test_a_broken_definition_is_listed_with_its_error_and_harms_nothing(
@@ -141,3 +203,31 @@ def test_a_missing_node_class_is_named(newest: ComfyProcess) -> None:
 
 def texts(slug: str) -> dict[str, str]:
     return {file.name: file.read_text() for file in (DEFINITIONS / slug).iterdir()}
+
+
+def animation(**parameters: dict[str, Any]) -> dict[str, str]:
+    """A definition whose parameters go to inputs of the same names of SaveAnimatedWEBP."""
+    files = texts("many-outputs")
+    content = json.loads(files["workflow.json"])
+    content["parameters"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": parameters,
+    }
+    content["bindings"] = {
+        name: [{"node": "4", "class_type": "SaveAnimatedWEBP", "input": name}]
+        for name in parameters
+    }
+    return {**files, "workflow.json": json.dumps(content)}
+
+
+def choices(comfy: ComfyProcess, node_class: str, name: str) -> list[str]:
+    """As ComfyUI itself tells them."""
+    inputs = comfy.get(f"/object_info/{node_class}").json()[node_class]["input"]
+    kind, *details = {**inputs["required"], **inputs.get("optional", {})}[name]
+    return list(kind if isinstance(kind, list) else details[0]["options"])
+
+
+def forget(comfy: ComfyProcess, slug: str) -> None:
+    shutil.rmtree(comfy.user_folder / "workflows" / slug)
+    wait_until(lambda: comfy.get(f"/api/v1/workflows/{slug}").status_code == 404)

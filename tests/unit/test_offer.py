@@ -1,0 +1,109 @@
+"""The catalog held against what a machine has and takes."""
+
+import json
+
+import pytest
+from unified_api.jobs.errors import UnhealthyWorkflow
+from unified_api.jobs.offer import REFRESH_SECONDS, Offer
+from unified_api.workflows import Catalog, Takes
+
+
+class Machine:
+    """A machine that takes what it is told to take, and a clock."""
+
+    def __init__(self, definitions):
+        self.taking = {}
+        #: The node classes that were asked for.
+        self.asked = []
+        self.now = 0.0
+        self.offer = Offer(Catalog([definitions]), takes=self.takes, clock=lambda: self.now)
+
+    def takes(self, class_type):
+        self.asked.append(class_type)
+        return self.taking.get(class_type, {})
+
+    def later(self, slug="draw"):
+        """What is offered when it has been looked at again."""
+        self.now += REFRESH_SECONDS
+        return self.offer.find(slug)
+
+
+@pytest.fixture
+def machine(definitions):
+    return Machine(definitions)
+
+
+def size(offered):
+    return offered.workflow.schema["properties"]["size"]
+
+
+def test_without_a_machine_definitions_are_offered_as_they_are(definitions):
+    catalog = Catalog([definitions])
+
+    offered = Offer(catalog).find("draw")
+
+    assert offered.workflow is catalog.get("draw")
+    assert offered.is_healthy
+
+
+def test_what_is_offered_is_what_the_machine_takes(machine):
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=32), "text": Takes("string")}}
+
+    assert size(machine.later()) == {"type": "integer", "minimum": 1, "maximum": 32, "default": 8}
+    assert size(machine.offer.all()[0])["maximum"] == 32
+    assert machine.offer.healthy("draw").violations({"size": 33})
+
+
+def test_what_cannot_agree_is_unhealthy_with_the_reason(machine):
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=7)}}
+
+    offered = machine.later()
+
+    (problem,) = offered.problems
+    assert "parameter size" in problem
+    assert "input size of node 1 (Draw) does not take the default 8" in problem
+    assert size(offered)["maximum"] == 64
+    with pytest.raises(UnhealthyWorkflow, match="does not take the default 8"):
+        machine.offer.healthy("draw")
+
+
+def test_what_changes_on_the_machine_is_seen_by_itself(machine):
+    assert size(machine.later())["maximum"] == 64
+
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=32)}}
+    assert size(machine.later())["maximum"] == 32
+
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=7)}}
+    assert not machine.later().is_healthy
+
+    machine.taking = {}
+    assert size(machine.later())["maximum"] == 64
+
+
+def test_what_does_not_change_is_not_made_again(machine):
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=32)}}
+    first = machine.later().workflow
+
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=32)}}
+
+    assert machine.later().workflow is first
+
+
+def test_a_changed_definition_is_narrowed_anew(machine, definitions):
+    machine.taking = {"Draw": {"size": Takes("integer", maximum=32)}}
+    machine.later()
+    file = definitions / "draw" / "workflow.json"
+    content = json.loads(file.read_text())
+    content["parameters"]["properties"]["size"]["minimum"] = 2
+    file.write_text(json.dumps(content, indent=2))
+
+    assert (size(machine.later())["minimum"], size(machine.later())["maximum"]) == (2, 32)
+
+
+def test_each_node_class_is_asked_once_for_all_workflows_and_loaders_of_pictures_never(machine):
+    machine.later()
+    machine.asked.clear()
+
+    machine.later()
+
+    assert machine.asked == ["Draw"]
