@@ -102,7 +102,7 @@ class JobNotFinished(RequestRefused):
 
 
 class KeptInTable(RequestRefused):
-    """This job is in a task table, and goes by itself when its time is over."""
+    """This job is kept in a task table. Have an orchestrator of that table delete it."""
 
     code = "kept_in_table"
 

@@ -12,7 +12,7 @@ from yarl import URL
 
 from ..workflows import Violation, Workflow
 from .errors import InvalidParameters
-from .job import Delivery, Event, Format, Job, Value, Webhook
+from .job import Delivery, Event, Format, Job, Priority, Value, Webhook
 
 MAX_METADATA_BYTES = 16 * 1024
 LONGEST_URL = 2048
@@ -62,6 +62,7 @@ class Extras(Value):
     output_format: Format | None = Field(None, description="How picture results are written.")
     quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP.")
     metadata: Metadata = Field({})
+    priority: Priority = Field("normal", description="`high` goes before all that is not.")
     webhook_url: WebAddress | None = Field(None, description="Who is told of the job.")
     webhook_events: list[Event] = Field([], description="Of what; left out, of everything.")
 
@@ -90,7 +91,7 @@ def split(workflow: Workflow, body: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def request_body(job: Job) -> dict[str, Any]:
-    """A request that makes the same job, whoever gets it."""
+    """A request that makes the same job, whoever gets it. When it is to run is told beside."""
     webhook = job.webhook
     extras = Extras(
         output_format=job.delivery.format,

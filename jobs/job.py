@@ -11,8 +11,12 @@ from uuid import NAMESPACE_OID, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import JobFailed
+from .prompt import Progress
 
 Format = Literal["png", "jpeg", "webp"]
+Priority = Literal["normal", "high"]
+#: The lower goes first. The job store has these numbers.
+RANKS: dict[Priority, int] = {"high": 0, "normal": 1}
 #: What a webhook can be told of.
 Event = Literal["job.started", "job.completed", "job.failed", "job.cancelled"]
 
@@ -113,6 +117,7 @@ class Job(Value):
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
     parameters: dict[str, Any]
     metadata: dict[str, Any] = {}
+    priority: Priority = "normal"
     webhook: Webhook | None = None
     #: The name of the key that submitted it; None where no keys are in use.
     owner: str | None = None
@@ -229,10 +234,11 @@ class Job(Value):
 
 
 class Submitted(NamedTuple):
-    """A job as it was accepted, now or by an earlier equal request."""
+    """A job as it was accepted, now or by an earlier equal request, and how far it is."""
 
     job: Job
     is_replay: bool
+    progress: Progress = Progress()
 
 
 def rfc3339(seconds: float | None) -> str | None:

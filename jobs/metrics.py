@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,6 +22,8 @@ NEVER = float("-inf")
 #: What a workflow is called that is not in the catalog: strangers must not name series.
 OTHER = "(other)"
 OUTCOMES = tuple(status.value for status in Status if status.is_final)
+#: Anybody can get it, or somebody has it.
+MESSAGE_STATES = ("visible", "in_flight")
 LEVELS = {State.HEALTHY: 0, State.DEGRADED: 1, State.UNHEALTHY: 2}
 SHORT = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LONG = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -46,6 +50,12 @@ class Metrics:
             ["workflow"],
             registry=self._registry,
         )
+        self._ended = Counter(
+            "unified_api_jobs_ended_total",
+            "Jobs whose end came about here.",
+            ["workflow", "outcome"],
+            registry=self._registry,
+        )
         self._components = Gauge(
             "unified_api_component_state",
             "How a component is: 0 healthy, 1 degraded, 2 unhealthy.",
@@ -61,11 +71,26 @@ class Metrics:
 
     def accepted(self, job: Job) -> None:
         """A new job was accepted over HTTP."""
-        self._accepted.labels(self._workflow(job)).inc()
+        self._accepted.labels(self._workflow(job.workflow)).inc()
+
+    def count_end(self, workflow: str, status: Status) -> None:
+        """A job of this workflow has ended so."""
+        self._ended.labels(self._workflow(workflow), status.value).inc()
 
     def show_waiting(self, count: Callable[[], float]) -> None:
         """Tell what this counts, whenever somebody looks."""
         self._show("unified_api_jobs_waiting", "Jobs that have not begun to run.", count)
+
+    def show_queue(self, count: Callable[[str, str], float], *, queues: Iterable[str]) -> None:
+        """Tell what this counts of each queue in each of MESSAGE_STATES."""
+        gauge = Gauge(
+            "unified_api_queue_messages",
+            "Messages of a queue, about: those that wait (visible), those held (in_flight).",
+            ["queue", "state"],
+            registry=self._registry,
+        )
+        for queue, state in product(queues, MESSAGE_STATES):
+            gauge.labels(queue, state).set_function(partial(count, queue, state))
 
     async def feel_lag(self) -> None:
         """For ever, how late the loop is."""
@@ -87,10 +112,12 @@ class Metrics:
     def _begin_at_zero(self, workflow: str) -> None:
         """A counter that appears with its first increase hides that from whoever looks at rates."""
         self._accepted.labels(workflow)
+        for outcome in OUTCOMES:
+            self._ended.labels(workflow, outcome)
 
-    def _workflow(self, job: Job) -> str:
+    def _workflow(self, slug: str) -> str:
         try:
-            return self._offer.find(job.workflow).slug
+            return self._offer.find(slug).slug
         except UnknownWorkflow:
             return OTHER
 
@@ -107,12 +134,6 @@ class WorkMetrics(Metrics):
         self._running: set[str] = set()
         self._free_since = NEVER
         self._accounted = clock()
-        self._ended = Counter(
-            "unified_api_jobs_ended_total",
-            "Jobs that ended on this machine.",
-            ["workflow", "outcome"],
-            registry=self._registry,
-        )
         self._stages = Histogram(
             "unified_api_job_stage_seconds",
             "What an ended job spent queued, on its inputs, in its last run, on publishing.",
@@ -173,8 +194,8 @@ class WorkMetrics(Metrics):
 
     def ended(self, job: Job) -> None:
         """A job has ended."""
-        workflow = self._workflow(job)
-        self._ended.labels(workflow, job.status.value).inc()
+        self.count_end(job.workflow, job.status)
+        workflow = self._workflow(job.workflow)
         for name, spent_ms in job.timings:
             if spent_ms is not None:
                 stage = name.removesuffix("_ms")
@@ -191,11 +212,6 @@ class WorkMetrics(Metrics):
     def text(self, components: Mapping[str, Component]) -> bytes:
         self._add_busy_time()
         return super().text(components)
-
-    def _begin_at_zero(self, workflow: str) -> None:
-        super()._begin_at_zero(workflow)
-        for outcome in OUTCOMES:
-            self._ended.labels(workflow, outcome)
 
     def _add_busy_time(self) -> None:
         """Up to now, so that a prompt which runs for long counts while it runs."""

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4, uuid5
 from ..workflows import Workflow
 from .errors import IdempotencyKeyReused, InvalidParameters
 from .extras import split
-from .job import Job, Submitted
+from .job import Job, Priority, Submitted
 from .sources import Embedded, source_of
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
@@ -38,6 +38,8 @@ class JobRequest:
     fingerprint: str | None = None
     #: When the job is to be done, in seconds since the epoch.
     deadline: float | None = None
+    #: If it is told beside the body.
+    priority: Priority | None = None
 
     @classmethod
     def received(
@@ -80,6 +82,7 @@ class JobRequest:
             workflow=self.slug,
             parameters=workflow.complete(parameters, seed=secrets.randbelow(SEEDS)),
             metadata=extras.metadata,
+            priority=self.priority or extras.priority,
             webhook=extras.webhook,
             owner=self.owner,
             fingerprint=self.fingerprint,

@@ -56,6 +56,9 @@ class Settings(BaseModel):
     )
     presign_seconds: float = Field(7 * 86400, alias="UNIFIED_API_PRESIGN_SECONDS", gt=0, le=604800)
     queue_url: str | None = Field(None, alias="SQS_QUEUE_URL", pattern=r"^https?://[^/\s]+/\S+$")
+    high_queue_url: str | None = Field(
+        None, alias="UNIFIED_API_SQS_HIGH_QUEUE_URL", pattern=r"^https?://[^/\s]+/\S+$"
+    )
     task_table: str = Field(
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from . import outbox
 from .errors import DeadlineExceeded
-from .job import Job, Status
+from .job import RANKS, Job, Priority, Status
+from .line import Waiting
 from .notices import Notice, notices_of
 from .outbox import Outbox, marks, transaction
 from .selection import ALL, Selection
@@ -48,6 +49,7 @@ CREATE INDEX jobs_by_workflow ON jobs (workflow, sequence);
 CREATE INDEX jobs_by_owner ON jobs (owner, sequence) WHERE owner IS NOT NULL;
 """
 GIVE_UP_AT = "json_extract(document, '$.give_up_at')"
+RUN_MS = "json_extract(document, '$.timings.run_ms')"
 CREATED_AT = "json_extract(document, '$.created_at')"
 TIMES = f"""
 CREATE INDEX jobs_by_deadline ON jobs ({GIVE_UP_AT}) WHERE due IS NOT NULL;
@@ -63,8 +65,18 @@ BEFORE_LATER = (
     f"sequence < ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} >= ? + 60"
     f" ORDER BY {CREATED_AT} LIMIT 1), {2**63 - 1})"
 )
+RANKED = """
+ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 1;
+DROP INDEX jobs_waiting;
+CREATE INDEX jobs_waiting ON jobs (rank, sequence) WHERE due IS NOT NULL;
+"""
 #: What makes each version out of the one before.
-VERSIONS = (JOBS, outbox.SCHEMA, TIMES)
+VERSIONS = (JOBS, outbox.SCHEMA, TIMES, RANKED)
+
+#: The order in which waiting jobs are taken up.
+TURNS = "rank, sequence"
+COLUMNS = ("job_id", "workflow", "status", "owner", "due", "rank", "document")
+INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({marks(COLUMNS)})"
 
 FINAL = tuple(status.value for status in Status if status.is_final)
 
@@ -74,7 +86,7 @@ class StoreUnusable(Exception):
 
 
 class Store:
-    """Jobs by id, in order of acceptance.
+    """Jobs by id, in order of priority and acceptance.
 
     One thread writes and another reads, each on its own connection, so that reading the status
     of a job never waits for a commit. Every method may raise sqlite3.Error.
@@ -119,11 +131,7 @@ class Store:
 
     async def insert(self, job: Job) -> bool:
         """Commit a new job. False if there is one of this id, which then stays as it is."""
-        return await self._write(
-            "INSERT INTO jobs (job_id, workflow, status, owner, due, document)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
-            _row(job),
-        )
+        return await self._write(f"{INSERT} ON CONFLICT (job_id) DO NOTHING", _row(job))
 
     async def save(self, job: Job) -> bool:
         """Commit a job's new state. False if it has a final one already, which then stays."""
@@ -137,8 +145,7 @@ class Store:
     async def adopt(self, job: Job) -> None:
         """Commit the state of a job that is kept elsewhere, whatever is known of it here."""
         await self._write(
-            "INSERT INTO jobs (job_id, workflow, status, owner, due, document)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job_id)"
+            f"{INSERT} ON CONFLICT (job_id)"
             " DO UPDATE SET status = excluded.status, due = NULL, document = excluded.document",
             _row(job),
             # Of a later attempt, another machine may have told the start.
@@ -166,12 +173,15 @@ class Store:
             lambda job: job.cancelled(now=now),
         )
 
-    async def claim(self, *, now: float) -> Job | None:
-        """Take the oldest job that is due, now `processing`; None if there is none."""
+    async def claim(self, *, now: float, least: Priority = "normal") -> Job | None:
+        """Take the next job that is due and has this priority at least, now `processing`.
+
+        Those of high priority are first, then the oldest. None if there is none.
+        """
         return await self._take(
-            "SELECT document FROM jobs WHERE due IS NOT NULL AND (due <= ? OR due > ?)"
-            " ORDER BY sequence LIMIT 1",
-            (now, now + LONGEST_DELAY_SECONDS),
+            "SELECT document FROM jobs WHERE due IS NOT NULL AND rank <= ?"
+            f" AND (due <= ? OR due > ?) ORDER BY {TURNS} LIMIT 1",
+            (RANKS[least], now, now + LONGEST_DELAY_SECONDS),
             lambda job: job.fetching(now=now),
         )
 
@@ -248,9 +258,20 @@ class Store:
         )
         return bool(found)
 
-    async def count_waiting(self) -> int:
-        found = await self._read("SELECT count(*) FROM jobs WHERE due IS NOT NULL", ())
-        return int(found[0][0])
+    async def waiting(self) -> list[Waiting]:
+        """The jobs that nobody works on, in the order in which they are taken up."""
+        found = await self._read(
+            f"SELECT job_id, workflow, rank FROM jobs WHERE due IS NOT NULL ORDER BY {TURNS}", ()
+        )
+        return [Waiting(*each) for each in found]
+
+    async def run_times(self, *, most: int) -> list[tuple[str, int]]:
+        """(workflow, milliseconds) of the runs of the last completed jobs, newest first."""
+        found = await self._read(
+            f"SELECT workflow, {RUN_MS} FROM jobs WHERE status = ? ORDER BY sequence DESC LIMIT ?",
+            (Status.COMPLETED.value, most),
+        )
+        return [(workflow, run_ms) for workflow, run_ms in found if run_ms is not None]
 
     @property
     def _open_writer(self) -> sqlite3.Connection:
@@ -373,7 +394,7 @@ def _take(
 
 def _row(job: Job) -> tuple[Any, ...]:
     known = (job.job_id, job.workflow, job.status.value, job.owner, job.due)
-    return (*known, job.model_dump_json())
+    return (*known, RANKS[job.priority], job.model_dump_json())
 
 
 def _job(document: str) -> Job:

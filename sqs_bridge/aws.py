@@ -97,13 +97,20 @@ class Aws:
     async def call(self, operation: str, **arguments: Any) -> Any:
         """The answer. Raises AwsFailed."""
         try:
-            answer = await self._call_past_conflicts(operation, arguments)
-        except (ClientError, BotoCoreError) as error:
-            failure = AwsFailed(self._service, error)
-            self._note(None if failure.reason in REFUSALS else failure, operation, error)
-            raise failure from error
+            answer = await self.peek(operation, **arguments)
+        except AwsFailed as failure:
+            trouble = None if failure.reason in REFUSALS else failure
+            self._note(trouble, operation, failure.__cause__)
+            raise
         self._note(None)
         return answer
+
+    async def peek(self, operation: str, **arguments: Any) -> Any:
+        """The same for what nobody depends on: if it fails, that is no trouble."""
+        try:
+            return await self._call_past_conflicts(operation, arguments)
+        except (ClientError, BotoCoreError) as error:
+            raise AwsFailed(self._service, error) from error
 
     async def close(self) -> None:
         """Let calls under way end."""

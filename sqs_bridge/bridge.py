@@ -12,9 +12,10 @@ from ..jobs.s3 import S3
 from ..jobs.settings import Settings
 from .aws import Aws
 from .deposit import Deposit
+from .depth import Depth
 from .outbox import UNSENT_SECONDS, Outbox
 from .task_index import TaskIndex
-from .task_queue import TaskQueue
+from .task_queue import TaskQueues, of_high
 from .task_table import TaskTable
 
 DAY_SECONDS = 86400
@@ -27,44 +28,70 @@ class Bridge:
 
     dynamodb: Aws
     sqs: Aws
+    #: Of its own for the queue of high priority: what is wrong with one is not true of the other.
+    high_sqs: Aws
     table: TaskTable
     index: TaskIndex
-    queue: TaskQueue
+    queues: TaskQueues
     outbox: Outbox
+    depth: Depth
     deposit: Deposit | None
     links: Links | None
+    #: To delete results. A client of its own: where that is not allowed, all else goes on well.
+    results: Bucket | None
 
     @classmethod
     def of(cls, settings: Settings, *, unsent_seconds: float = UNSENT_SECONDS) -> Bridge:
         dynamodb, sqs = Aws("dynamodb", settings.region), Aws("sqs", settings.region)
+        high_sqs = Aws("sqs", settings.region)
         retention_seconds = settings.retention_days * DAY_SECONDS
         table = TaskTable(dynamodb, settings.task_table, retention_seconds=retention_seconds)
         index = TaskIndex(dynamodb, settings.task_table)
-        queue = TaskQueue(sqs, settings.queue_url)
+        queues = TaskQueues(
+            sqs, settings.queue_url, high_sqs=high_sqs, high_url=settings.high_queue_url
+        )
         bucket = _bucket(settings)
         deposit = Deposit(bucket, max_image_bytes=settings.max_image_bytes) if bucket else None
-        outbox = Outbox(table, index, queue, deposit, unsent_seconds=unsent_seconds)
-        return cls(dynamodb, sqs, table, index, queue, outbox, deposit, links_for(settings, bucket))
+        outbox = Outbox(table, index, queues, deposit, unsent_seconds=unsent_seconds)
+        return cls(
+            dynamodb=dynamodb,
+            sqs=sqs,
+            high_sqs=high_sqs,
+            table=table,
+            index=index,
+            queues=queues,
+            outbox=outbox,
+            depth=Depth(sqs, {"normal": settings.queue_url, "high": settings.high_queue_url}),
+            deposit=deposit,
+            links=links_for(settings, bucket),
+            results=_bucket(settings),
+        )
 
     @property
     def problem(self) -> str | None:
         """Why no job can be passed on now."""
         trouble = self.outbox.trouble or self.dynamodb.trouble or self.sqs.trouble
-        return self.queue.problem or (str(trouble) if trouble else None)
+        return self.queues.problem or (str(trouble) if trouble else None)
 
     def components(self) -> dict[str, Component]:
         table_trouble = self.outbox.trouble or self.dynamodb.trouble
-        queue_trouble = self.sqs.trouble.component if self.sqs.trouble else Component()
-        queue_problem = self.queue.problem
         return {
             "dynamodb": table_trouble.component if table_trouble else Component(),
-            "sqs": unless(queue_problem, State.UNHEALTHY) if queue_problem else queue_trouble,
+            "sqs": self._sqs(),
             "storage": self._storage(),
         }
 
     async def close(self) -> None:
         await self.dynamodb.close()
         await self.sqs.close()
+        await self.high_sqs.close()
+
+    def _sqs(self) -> Component:
+        if self.queues.problem:
+            return Component(State.UNHEALTHY, self.queues.problem)
+        if self.sqs.trouble:
+            return self.sqs.trouble.component
+        return of_high(self.high_sqs.trouble) if self.high_sqs.trouble else Component()
 
     def _storage(self) -> Component:
         if self.deposit is None:

@@ -22,6 +22,8 @@ class Terminal:
     """The task has ended already: its message may go."""
 
     job: Job
+    #: Then nobody is told of it any more.
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from ..jobs.engine import Engine
 from ..jobs.threads import on
 from .deposit import Deposit
-from .inbox import Inbox
 from .task_table import TaskTable
 
 T = TypeVar("T")
@@ -29,7 +28,6 @@ class Desk:
     engine: Engine
     engine_loop: asyncio.AbstractEventLoop
     table: TaskTable
-    inbox: Inbox
     deposit: Deposit | None
     worker: str
     hold_seconds: float

@@ -11,10 +11,10 @@ from typing import Any
 
 from ..jobs.errors import (
     BodyTooLarge,
+    IdempotencyKeyReused,
     InputInvalid,
     JobFailed,
     JobNotFinished,
-    KeptInTable,
     NoRoom,
     NotReady,
     QueueFull,
@@ -28,17 +28,19 @@ from ..jobs.links import Link
 from ..jobs.metrics import Metrics
 from ..jobs.offer import Offer
 from ..jobs.outbox import Telling
-from ..jobs.prompt import Progress
+from ..jobs.prompt import Preview, Progress
+from ..jobs.published import remove_objects
 from ..jobs.request import JobRequest
 from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
 from .aws import AwsFailed
 from .backlog import COUNT_SECONDS, Backlog
 from .bridge import DAY_SECONDS, Bridge
+from .depth import DEPTH_SECONDS
 from .gpu_instance import GpuInstance
 from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
-from .reaper import REAP_SECONDS, Reaper
+from .reaper import GIVE_UP_SECONDS, REAP_SECONDS, Reaper
 from .rhythm import repeat
 from .task_item import MICROSECONDS, Record, UnreadableItem
 
@@ -50,6 +52,9 @@ LOOK_SECONDS = 2.0
 TABLE_AWAY = "The task table cannot be used now. GET /health says why."
 NO_UPLOADS = "This server takes no uploads, since it has no bucket (S3_BUCKET)."
 UPLOAD_FAILED = "The picture could not be stored. GET /health says why."
+NO_RESULTS = "This server cannot delete results, since it has no bucket (S3_BUCKET)."
+NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
+KEY_OF_DELETED = "This Idempotency-Key was used before, for a job that has been deleted."
 TOO_LARGE = "The parameters are too large to be sent to a worker."
 
 
@@ -62,9 +67,12 @@ class Dispatcher:
         self._bridge = bridge
         self._setting_problems = settings.problems
         task_seconds = settings.task_days * DAY_SECONDS
-        self._reaper = Reaper(bridge.table, bridge.index, task_seconds=task_seconds)
+        self._reaper = Reaper(
+            bridge.table, bridge.index, task_seconds=task_seconds, ended=self.metrics.count_end
+        )
         self._backlog = Backlog(bridge.index, most=settings.max_pending)
         self.metrics.show_waiting(lambda: self._backlog.waiting)
+        self.metrics.show_queue(bridge.depth.count, queues=bridge.depth.queues)
         self._gpu = GpuInstance.of(settings)
         self._chores: list[asyncio.Task[None]] = []
 
@@ -86,8 +94,8 @@ class Dispatcher:
         request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
         if request.may_be_replay and (earlier := await self._find(request.job_id)):
             return await self._replay(request, earlier)
-        if self._bridge.queue.problem:
-            raise NotReady(self._bridge.queue.problem)
+        if self._bridge.queues.problem:
+            raise NotReady(self._bridge.queues.problem)
         if self._backlog.is_full:
             raise QueueFull()
         job = await request.job(self.offer.healthy(slug), self.keep_upload)
@@ -121,9 +129,7 @@ class Dispatcher:
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """As it is at this moment. Raises UnknownJob."""
-        record = await self._find(job_id)
-        if record is None:
-            raise UnknownJob()
+        record = await self._existing(job_id)
         return record.job, record.progress
 
     async def deliveries(self, job_id: str) -> Sequence[Telling]:
@@ -143,21 +149,38 @@ class Dispatcher:
                 yield now
             told = now
 
+    async def previews(self, job_id: str) -> AsyncGenerator[Preview, None]:
+        """None: workers do not send them here."""
+        none: tuple[Preview, ...] = ()
+        for preview in none:
+            yield preview
+
     async def cancel(self, job_id: str) -> tuple[Job, Progress]:
         """End a job that waits, and ask the worker of one that runs to end it. The job as it is
         then; one that has ended stays as it is. Raises UnknownJob."""
         if not TASK_ID.fullmatch(job_id):
             raise UnknownJob()
         with _table_errors():
-            record = await self._bridge.table.request_cancel(job_id)
-        if record is None:
+            is_ended, record = await self._bridge.table.request_cancel(job_id)
+        if record is None or record.is_deleted:
             raise UnknownJob()
+        if is_ended:
+            self.metrics.count_end(record.job.workflow, record.job.status)
         return record.job, record.progress
 
     async def delete(self, job_id: str) -> None:
-        """Items of the table go by themselves. Raises UnknownJob, JobNotFinished or KeptInTable."""
-        job, _ = await self.get(job_id)
-        raise KeptInTable() if job.status.is_final else JobNotFinished()
+        """Remove a job that has ended, and the results it wrote.
+
+        Raises UnknownJob, JobNotFinished or StorageUnavailable.
+        """
+        record = await self._existing(job_id)
+        if not record.job.status.is_final:
+            raise JobNotFinished()
+        # First, since the table tells where they are.
+        await self._remove_results(record.job)
+        with _table_errors():
+            if not await self._bridge.table.remove(record):
+                raise UnknownJob()
 
     async def list(
         self, selection: Selection = ALL, *, limit: int, after: int | None = None
@@ -195,6 +218,13 @@ class Dispatcher:
         await self.get(job_id)
         raise UnknownOutput()
 
+    async def thumbnail(self, job: Job, number: int) -> bytes | None:
+        """None: here nothing is made small. Raises UnknownOutput if there is no such picture."""
+        is_there = 0 <= number < len(job.outputs)
+        if not is_there or not job.outputs[number].content_type.startswith("image/"):
+            raise UnknownOutput()
+        return None
+
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
         problems = "; ".join((*self._setting_problems, *self.offer.problems))
@@ -213,12 +243,14 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Begin to look after what was accepted. Never raises."""
-        if self._bridge.queue.problem:
+        if self._bridge.queues.problem:
             return
         chores = {
             self._bridge.outbox.sweep: SWEEP_SECONDS,
             self._backlog.count: COUNT_SECONDS,
+            self._bridge.depth.look: DEPTH_SECONDS,
             self._reaper.reap: REAP_SECONDS,
+            self._reaper.give_up: GIVE_UP_SECONDS,
         }
         self._chores = [
             asyncio.create_task(repeat(chore, seconds=pause)) for chore, pause in chores.items()
@@ -233,6 +265,23 @@ class Dispatcher:
             await self._gpu.close()
         await self._bridge.close()
 
+    async def _remove_results(self, job: Job) -> None:
+        if not any((output.s3_uri or "").startswith("s3://") for output in job.outputs):
+            return
+        if self._bridge.results is None:
+            raise StorageUnavailable(NO_RESULTS)
+        try:
+            await remove_objects(self._bridge.results, job)
+        except JobFailed as error:
+            log.exception("the results of job %s could not be deleted", job.job_id)
+            raise StorageUnavailable(NOT_DELETED) from error
+
+    async def _existing(self, job_id: str) -> Record:
+        record = await self._find(job_id)
+        if record is None or record.is_deleted:
+            raise UnknownJob()
+        return record
+
     async def _find(self, job_id: str) -> Record | None:
         if not TASK_ID.fullmatch(job_id):
             return None
@@ -240,6 +289,8 @@ class Dispatcher:
             return await self._bridge.table.get(job_id)
 
     async def _replay(self, request: JobRequest, earlier: Record) -> Submitted:
+        if earlier.is_deleted:
+            raise IdempotencyKeyReused(KEY_OF_DELETED)
         submitted = request.replay(earlier.job)
         if self._bridge.outbox.has_forgotten(earlier):
             await self._bridge.outbox.send(earlier.job)

@@ -71,7 +71,7 @@ class Heartbeat:
         is_due = now - self._renewed >= self._desk.hold_seconds * RENEW_PART
         # At the queue's own limit the message comes again; the claim then turns others away.
         if is_due and self._message.hold_left > self._desk.hold_seconds:
-            await self._desk.inbox.hold(self._message, seconds=self._desk.hold_seconds)
+            await self._message.inbox.hold(self._message, seconds=self._desk.hold_seconds)
             self._renewed = now
 
     async def _tell(self) -> None:

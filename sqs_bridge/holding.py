@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from ..jobs.errors import (
 from ..jobs.job import Job, Status
 from ..jobs.request import JobRequest
 from ..jobs.run import Run
+from ..jobs.s3_faults import Fault
 from ..jobs.threads import post
 from ..jobs.workshop import Disowned
 from .aws import AwsFailed
@@ -62,6 +63,7 @@ class Holding:
 
     def __init__(self, message: Message, desk: Desk, moved: Callable[[], None]) -> None:
         self._message = message
+        self._inbox = message.inbox
         self._desk = desk
         self._moved = moved
         self._heart = Heartbeat(desk, message)
@@ -96,10 +98,10 @@ class Holding:
             await self._work()
         except (HandedBack, AwsFailed, UnreadableItem) as reason:
             log.warning("a message is handed back: %s", reason)
-            await self._put_off(self._pause)
+            await (self._put_off if _may_pass(reason) else self._drop)(self._pause)
         except Exception:
             log.exception("a message met a fault of this service")
-            await self._put_off(LONGEST_PAUSE_SECONDS)
+            await self._drop(LONGEST_PAUSE_SECONDS)
         finally:
             await self._heart.stop()
 
@@ -115,7 +117,7 @@ class Holding:
             log.error("a message is no task: %s", defect)
             if isinstance(defect, MalformedTask) and defect.task_id:
                 await self._fail_accepted(defect.task_id, NoTask(str(defect)))
-            await self._desk.inbox.quarantine(self._message, str(defect))
+            await self._inbox.quarantine(self._message, str(defect))
 
     async def _attend(self, task: TaskMessage) -> None:
         at_work = self._desk.at_work
@@ -142,14 +144,20 @@ class Holding:
             return bare, DeadlineExceeded()
         try:
             body = await self._body(task)
-            request = JobRequest(task.task_id, task.workflow, body, deadline=task.deadline)
+            request = JobRequest(
+                task.task_id,
+                task.workflow,
+                body,
+                deadline=task.deadline,
+                priority=task.priority,
+            )
             return await self._desk.on_engine(self._desk.engine.guests.draft(request)), None
         except InvalidParameters as error:
             return bare, Unfit("; ".join(violation.message for violation in error.violations))
         except InputInvalid as error:
             return bare, error
         except (RequestRefused, StorageDenied, StorageUnreachable) as lack:
-            if self._desk.inbox.is_last(self._message):
+            if self._inbox.is_last(self._message):
                 return bare, NoWorker(f"{NoWorker()} {lack}")
             raise HandedBack(str(lack)) from lack
 
@@ -170,8 +178,9 @@ class Holding:
             job, owner=self._desk.worker, lease_seconds=self._desk.hold_seconds
         )
         if isinstance(found, Terminal):
-            await self._tell_of(found.job)
-            await self._desk.inbox.delete(self._message)
+            if not found.is_deleted:
+                await self._tell_of(found.job)
+            await self._inbox.delete(self._message)
         elif isinstance(found, HeldByOther):
             await self._put_off(max(found.until - time.time(), self._pause))
         else:
@@ -262,14 +271,28 @@ class Holding:
         """The message of a job that has ended. If that fails, it comes again and is deleted."""
         code = job.error_detail.code if job.error_detail else None
         if code in (CrashLoop.code, NoWorker.code):
-            await self._desk.inbox.quarantine(self._message, job.error or "")
+            await self._inbox.quarantine(self._message, job.error or "")
         else:
-            await self._desk.inbox.delete(self._message)
+            await self._inbox.delete(self._message)
 
     async def _put_off(self, seconds: float) -> None:
         """Have the message come again then."""
+        await self._let_go(self._inbox.put_off, seconds)
+
+    async def _drop(self, seconds: float) -> None:
+        """Have the message come again then, unless it has come too often."""
+        await self._let_go(self._inbox.hold, seconds)
+
+    async def _let_go(self, how: Callable[..., Awaitable[None]], seconds: float) -> None:
         await self._heart.stop()
         try:
-            await self._desk.inbox.hold(self._message, seconds=seconds)
+            await how(self._message, seconds=seconds)
         except AwsFailed as failure:
             log.warning("a message comes again when its time is over: %s", failure)
+
+
+def _may_pass(reason: UnifiedApiError) -> bool:
+    """Whether the same message may fare better another time."""
+    if isinstance(reason, AwsFailed):
+        return reason.fault is not Fault.LASTING
+    return not isinstance(reason, UnreadableItem)

@@ -1,4 +1,4 @@
-"""SqsListener: takes tasks from the queue, for the engine to run one and to have the next at hand.
+"""SqsListener: takes tasks from the queues, for the engine to run one and to have the next at hand.
 
 It lives in a thread of its own, `sqs-listener`, and outlives whatever goes wrong there.
 """
@@ -21,9 +21,12 @@ from ..jobs.threads import LoopThread, off_loop, on
 from ..jobs.watch import set_within
 from .aws import AwsFailed
 from .bridge import Bridge
+from .depth import DEPTH_SECONDS
 from .desk import Desk
 from .holding import Holding
-from .inbox import Inbox, Message
+from .inbox import Message
+from .inboxes import Inboxes
+from .rhythm import repeat
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class SqsListener:
         self._engine = engine
         self._bridge = bridge
         self._settings = settings
-        self._inbox = Inbox(bridge.sqs, settings.queue_url, region=settings.region)
+        self._inboxes = Inboxes(bridge, settings)
         self._most = 1 + settings.prefetch
         self._thread = LoopThread(THREAD)
         self._holdings: set[Holding] = set()
@@ -57,12 +60,13 @@ class SqsListener:
         self._failures = 0
         self._trouble: AwsFailed | None = None
         engine.metrics.show_held(self._count_held)
+        engine.metrics.show_queue(bridge.depth.count, queues=bridge.depth.queues)
 
     @property
     def problem(self) -> str | None:
         """Why no task can ever be taken with these settings."""
-        if self._inbox.problem or self._settings.bucket:
-            return self._inbox.problem
+        if self._inboxes.problem or self._settings.bucket:
+            return self._inboxes.problem
         return NO_BUCKET
 
     @property
@@ -74,15 +78,15 @@ class SqsListener:
 
     @property
     def component(self) -> Component:
-        """How the queue is, seen from here."""
+        """How the queues are, seen from here."""
         if self.problem:
             return Component(State.UNHEALTHY, self.problem)
-        if trouble := self._trouble or self._inbox.denial:
-            return trouble.component
+        if trouble := self._trouble.component if self._trouble else self._inboxes.trouble:
+            return trouble
         if self._failures:
             return Component(State.DEGRADED, f"{self._history}; the log tells why")
-        if self._inbox.warning:
-            return Component(State.DEGRADED, self._inbox.warning)
+        if self._inboxes.warning:
+            return Component(State.DEGRADED, self._inboxes.warning)
         return Component(State.HEALTHY, self._history if self._restarts else None)
 
     @property
@@ -97,7 +101,6 @@ class SqsListener:
             engine=self._engine,
             engine_loop=asyncio.get_running_loop(),
             table=self._bridge.table,
-            inbox=self._inbox,
             deposit=self._bridge.deposit,
             worker=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}",
             hold_seconds=self._settings.visibility_seconds,
@@ -123,6 +126,10 @@ class SqsListener:
     # -- in the thread -------------------------------------------------------------------------
 
     async def _listen_forever(self, desk: Desk) -> None:
+        # The loop keeps no task alive by itself.
+        self._looking = asyncio.ensure_future(
+            repeat(self._bridge.depth.look, seconds=DEPTH_SECONDS)
+        )
         while not self._is_draining:
             try:
                 await self._listen(desk)
@@ -138,12 +145,12 @@ class SqsListener:
         self._is_silent.set()
 
     async def _listen(self, desk: Desk) -> None:
-        await self._inbox.open()
+        await self._inboxes.open()
         while not self._is_draining:
             if not await self._may_take(desk):
                 await set_within(self._moved, LOOK_SECONDS)
                 continue
-            message = await self._inbox.receive(seconds=desk.hold_seconds)
+            message = await self._inboxes.receive(seconds=desk.hold_seconds)
             self._failures, self._trouble = 0, None
             if message:
                 await self._take(message, desk)
@@ -152,7 +159,7 @@ class SqsListener:
         # Much may have happened while it was waited for.
         is_ready = await desk.on_engine(self._is_engine_ready())
         if self._is_draining or not is_ready:
-            await self._inbox.hold(message, seconds=0)
+            await message.inbox.put_off(message, seconds=0)
         else:
             self._holdings.add(Holding(message, desk, self._moved.set))
 

@@ -6,10 +6,18 @@ import json
 import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..jobs import strict_json
 from ..jobs.errors import UnifiedApiError
+from ..jobs.job import RANKS, Priority
 
 VERSION = 1
 #: What every queue takes, old ones included.
@@ -51,6 +59,13 @@ class TaskMessage(BaseModel):
     claim: str | None = Field(None, pattern=r"^s3://[^/\s]+/\S+$")
     #: Seconds since the epoch.
     deadline: float | None = None
+    #: If it is not told here, the body may tell it.
+    priority: Priority | None = None
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _leave_aside_what_others_mean(cls, value: Any) -> Any:
+        return value if isinstance(value, str) and value in RANKS else None
 
     @model_validator(mode="after")
     def _has_one_body(self) -> TaskMessage:

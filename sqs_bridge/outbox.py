@@ -15,7 +15,7 @@ from .deposit import Deposit
 from .message import LARGEST_SENT_BYTES, TaskMessage, api_path_of, size_of
 from .task_index import TaskIndex
 from .task_item import Record, UnreadableItem
-from .task_queue import TaskQueue
+from .task_queue import TaskQueues
 from .task_table import TaskTable
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Outbox:
         self,
         table: TaskTable,
         index: TaskIndex,
-        queue: TaskQueue,
+        queues: TaskQueues,
         deposit: Deposit | None,
         *,
         unsent_seconds: float = UNSENT_SECONDS,
@@ -45,7 +45,7 @@ class Outbox:
         self.has_swept = False
         self._table = table
         self._index = index
-        self._queue = queue
+        self._queues = queues
         self._deposit = deposit
         self._unsent_seconds = unsent_seconds
         self._swept_until = 0.0
@@ -55,9 +55,9 @@ class Outbox:
         return self._deposit is not None or _fits(message_of(job))
 
     async def send(self, job: Job) -> bool:
-        """Put an accepted job into the queue. False if that failed: a sweep does it later."""
+        """Put an accepted job into its queue. False if that failed: a sweep does it later."""
         try:
-            await self._queue.send(await self._checked_in(message_of(job)))
+            await self._queues.send(await self._checked_in(message_of(job)))
             await self._table.mark_sent(job.job_id)
         except (AwsFailed, JobFailed) as error:
             log.warning("job %s is accepted but not sent: %s", job.job_id, error)
@@ -117,6 +117,8 @@ def message_of(job: Job) -> TaskMessage:
         api_path=api_path_of(job.workflow),
         request_body=request_body(job),
         deadline=job.deadline,
+        # Only if it is not as usual: there are programs that know none.
+        priority="high" if job.priority == "high" else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Reaper: ends what nobody can run any more."""
+"""Reaper: ends what nobody can run any more, or is to run any more."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 
 from ..jobs.errors import JobFailed
+from ..jobs.job import Status
+from .dynamodb import Item
+from .message import workflow_of
 from .task_index import TaskIndex
 from .task_table import TaskTable
 
 log = logging.getLogger(__name__)
 
 REAP_SECONDS = 60.0
+GIVE_UP_SECONDS = 10.0
 
 
 class Lost(JobFailed):
@@ -22,9 +26,9 @@ class Lost(JobFailed):
 
 
 class Reaper:
-    """Fails tasks older than `task_seconds` that no worker holds: their messages are gone.
+    """Tells `ended` the workflow and the status of each task that it ends.
 
-    Several may be at it, with others writing the same tasks.
+    Several may be at it, with others writing the same tasks. Methods raise AwsFailed.
     """
 
     def __init__(
@@ -33,16 +37,30 @@ class Reaper:
         index: TaskIndex,
         *,
         task_seconds: float,
+        ended: Callable[[str, Status], None] = lambda workflow, status: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
         self._index = index
         self._task_seconds = task_seconds
+        self._ended = ended
         self._clock = clock
 
     async def reap(self) -> None:
-        """Look for them once. Raises AwsFailed."""
+        """Fail tasks older than `task_seconds` that no worker holds: their messages are gone."""
         last = self._clock() - self._task_seconds
         for task_id in await self._index.unfinished(last=last):
-            if await self._table.abandon(task_id, Lost()):
+            if item := await self._table.abandon(task_id, Lost()):
                 log.warning("job %s is lost: no worker finished it in time", task_id)
+                self._count(item)
+
+    async def give_up(self) -> None:
+        """Fail tasks that wait though they were to have begun, whether or not workers are there."""
+        for task_id in await self._index.overdue(now=self._clock()):
+            if item := await self._table.give_up(task_id):
+                log.info("job %s is given up: no worker began it in time", task_id)
+                self._count(item)
+
+    def _count(self, item: Item) -> None:
+        workflow = workflow_of(str(item.get("job_type")))
+        self._ended(workflow or "", Status.FAILED)

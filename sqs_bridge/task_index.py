@@ -23,6 +23,7 @@ NOT_AFTER = f"{OF_STATUS} AND #created_at <= :last"
 BETWEEN = f"{OF_STATUS} AND #created_at BETWEEN :first AND :last"
 OF_OWNER = "#owner = :owner"
 OF_WORKFLOW = "#job_type = :job_type"
+IS_OVERDUE = "#give_up_at <= :now"
 IS_UNSENT = "#enqueue = :unsent"
 
 END_OF_TIME = 10**12
@@ -84,6 +85,14 @@ class TaskIndex:
             item["task_id"]
             for status in UNFINISHED
             async for items, _ in self._query(status, NOT_AFTER, "", {"last": int(last)})
+            for item in items
+        ]
+
+    async def overdue(self, *, now: float) -> list[str]:
+        """The ids of tasks that wait though they were to have begun by now."""
+        return [
+            item["task_id"]
+            async for items, _ in self._query(Status.PENDING, OF_STATUS, IS_OVERDUE, {"now": now})
             for item in items
         ]
 
@@ -155,10 +164,14 @@ class TaskIndex:
 
 
 def _readable(items: list[Item]) -> list[Record]:
+    """What there is to show of them."""
     records = []
     for item in items:
         try:
-            records.append(record_of(item))
+            record = record_of(item)
         except UnreadableItem:
             log.warning("an item of the task table cannot be read")
+            continue
+        if not record.is_deleted:
+            records.append(record)
     return records

@@ -14,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from ..jobs.errors import UnifiedApiError
-from ..jobs.job import Job, Output, Stage, Status
+from ..jobs.job import Job, Output, Priority, Stage, Status
 from ..jobs.prompt import Progress
 from .dynamodb import Item
 from .message import api_path_of, to_json, workflow_of
@@ -26,6 +26,9 @@ FIXED = {
 }
 #: What becomes known while a job is worked on; the attributes have the same names.
 FOUND_OUT = {"attempt", "started_at", "finished_at", "timings", "outputs", "error_detail"}
+
+#: No more is needed so that no copy of its message is run.
+REMAINS = ("task_id", "status", "job_type", "created_at", "fence")
 
 UNSENT = "unsent"
 MICROSECONDS = 10**6
@@ -55,6 +58,10 @@ class Record:
         return int(self.item.get("fence", 0))
 
     @property
+    def is_deleted(self) -> bool:
+        return bool(self.item.get("deleted"))
+
+    @property
     def held_until(self) -> float:
         """When the lease of its worker ends."""
         return float(self.item.get("lease_until", 0))
@@ -78,12 +85,19 @@ def new_item(job: Job) -> Item:
         "task_id": job.job_id,
         "status": job.status.value,
         "job_type": api_path_of(job.workflow),
+        "priority": job.priority,
         "created_at": int(job.created_at),
         "updated_at": int(job.created_at),
         "owner": job.owner,
+        "give_up_at": job.give_up_at,
         "request": to_json(fixed),
     }
     return {name: value for name, value in item.items() if value is not None}
+
+
+def remains_of(item: Item) -> Item:
+    """What stays of a task that is deleted: that it has ended, for whoever reads or runs tasks."""
+    return {name: item[name] for name in REMAINS if name in item} | {"deleted": True}
 
 
 def present_state(job: Job) -> Item:
@@ -114,6 +128,7 @@ def _job(item: Mapping[str, Any]) -> Job:
         stage=None if status.is_final else _stage(item.get("stage")),
         due=0.0 if status is Status.PENDING else None,
         owner=item.get("owner"),
+        priority=_priority(item.get("priority")),
         outputs=_outputs(item),
         error=item.get("error_message"),
     )
@@ -123,6 +138,11 @@ def _created_at(item: Mapping[str, Any], fixed: Mapping[str, Any]) -> float:
     """To the fraction if that is known. Lists are in the order of the attribute, so that counts."""
     exact = float(fixed.get("created_at", 0))
     return exact if int(exact) == int(item["created_at"]) else float(item["created_at"])
+
+
+def _priority(told: object) -> Priority:
+    """Other programs may mean something else by it, and newer ones know more."""
+    return "high" if told == "high" else "normal"
 
 
 def _stage(name: str | None) -> Stage:

@@ -1,4 +1,4 @@
-"""TaskQueue: the queue that tasks travel on."""
+"""TaskQueues: the queues that tasks travel on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ..jobs.health import Component
 from ..jobs.s3_faults import Fault
 from .aws import Aws, AwsFailed
 from .message import LARGEST_SENT_BYTES, TaskMessage, size_of
 from .together import Together
 
-NO_QUEUE = "SQS_QUEUE_URL is not set: give the URL of a standard queue"
+HIGH = "the queue for tasks of high priority"
+QUEUE, HIGH_QUEUE = "SQS_QUEUE_URL", "UNIFIED_API_SQS_HIGH_QUEUE_URL"
+NO_QUEUE = f"{QUEUE} is not set: give the URL of a standard queue"
+SAME_QUEUE = f"{HIGH_QUEUE} names the queue of {QUEUE}: give the URL of another queue, or none"
 FIFO = (
-    "SQS_QUEUE_URL names a FIFO queue, which hands out one message of a group at a time and"
+    "{} names a FIFO queue, which hands out one message of a group at a time and"
     " refuses late deletions: give the URL of a standard queue"
 )
 #: No queue takes more by one call.
@@ -27,7 +31,6 @@ class TaskQueue:
     """A standard queue: messages may come twice and in any order."""
 
     def __init__(self, sqs: Aws, url: str | None) -> None:
-        self.problem = problem_of(url)
         self.aws = sqs
         self._url = url
         self._sending = Together(self._send_all, fit=_fit)
@@ -57,6 +60,24 @@ class TaskQueue:
         return await self.aws.call(operation, QueueUrl=self._url, **arguments)
 
 
+class TaskQueues:
+    """A queue, and if there is one, another for tasks of high priority.
+
+    `sqs` and `high_sqs` may be two, so that the trouble of one queue does not hide the other's.
+    """
+
+    def __init__(
+        self, sqs: Aws, url: str | None, *, high_sqs: Aws, high_url: str | None = None
+    ) -> None:
+        self.problem = problem_of(url, high_url)
+        self._normal = TaskQueue(sqs, url)
+        self._high = TaskQueue(high_sqs, high_url) if high_url else self._normal
+
+    async def send(self, message: TaskMessage) -> None:
+        """Raises AwsFailed, perhaps although it was sent."""
+        await (self._high if message.priority == "high" else self._normal).send(message)
+
+
 def _fit(bodies: Sequence[str]) -> bool:
     return len(bodies) <= MOST_AT_ONCE and sum(map(size_of, bodies)) <= LARGEST_SENT_BYTES
 
@@ -75,8 +96,16 @@ def _failure(entry: dict[str, Any]) -> AwsFailed:
     return AwsFailed("sqs", ClientError(response, "SendMessageBatch"))
 
 
-def problem_of(url: str | None) -> str | None:
-    """Why a queue cannot be used. Its name tells the kind, so nothing need be asked."""
+def of_high(trouble: AwsFailed) -> Component:
+    """How the queue for tasks of high priority is."""
+    return Component(trouble.component.state, f"{HIGH}: {trouble}")
+
+
+def problem_of(url: str | None, high_url: str | None = None) -> str | None:
+    """Why queues cannot be used. Their names tell the kind, so nothing need be asked."""
     if url is None:
         return NO_QUEUE
-    return FIFO if url.endswith(".fifo") else None
+    if high_url and high_url.rstrip("/") == url.rstrip("/"):
+        return SAME_QUEUE
+    named = {QUEUE: url, HIGH_QUEUE: high_url or ""}
+    return next((FIFO.format(name) for name, each in named.items() if each.endswith(".fifo")), None)

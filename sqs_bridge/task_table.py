@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from ..jobs.errors import JobFailed
+from ..jobs.errors import DeadlineExceeded, JobFailed
 from ..jobs.job import Job, Stage, Status
 from ..jobs.prompt import Progress
 from .aws import Aws
 from .claim import Claim, HeldByOther, Hold, Terminal
 from .dynamodb import Item, from_wire, setting, setting_once, spoken, to_wire
-from .task_item import UNSENT, Record, new_item, present_state, record_of
+from .task_item import UNSENT, Record, new_item, present_state, record_of, remains_of
 from .writes import Write, Writes
 
 #: No queue keeps a message for longer, so what is older cannot be run any more.
@@ -33,6 +33,8 @@ PROCESSING = "#status = :processing"
 LEASE_OVER = "(attribute_not_exists(#lease_until) OR #lease_until < :now)"
 FREE = f"({PENDING} OR ({PROCESSING} AND {LEASE_OVER}))"
 CLAIMABLE = f"{UNKNOWN} OR {FREE}"
+ENDED = "#status IN (:completed, :failed, :cancelled)"
+REMOVABLE = f"{ENDED} AND attribute_not_exists(#deleted)"
 STILL_MINE = f"#fence = :fence AND {PROCESSING}"
 
 #: What conditions compare with.
@@ -109,9 +111,9 @@ class TaskTable:
         assert record is not None
         if counted or record.item.get("lease_owner") == lease["lease_owner"]:
             return Claim(record.job, record.fence, record.wants_cancel)
-        return (
-            Terminal(record.job) if record.job.status.is_final else HeldByOther(record.held_until)
-        )
+        if record.job.status.is_final:
+            return Terminal(record.job, record.is_deleted)
+        return HeldByOther(record.held_until)
 
     async def extend(
         self, claim: Claim, job: Job, progress: Progress, *, lease_seconds: float
@@ -148,18 +150,42 @@ class TaskTable:
         change = f"SET {setting(sets)} REMOVE #lease_owner, #lease_until"
         return (await self._update_mine(claim, change, sets)).counted
 
-    async def request_cancel(self, task_id: str) -> Record | None:
-        """Cancel a task that waits, ask the worker of one that runs. The task as it is then."""
+    async def request_cancel(self, task_id: str) -> Answer:
+        """Cancel a task that waits, or ask the worker of one that runs to cancel it.
+
+        It counted if this ended the task.
+        """
         sets = self._end(Status.CANCELLED)
         change = f"SET {setting(sets)} REMOVE #enqueue"
-        counted, record = await self._update(task_id, change, PENDING, **sets)
-        if counted or record is None or record.job.status.is_final:
-            return record
+        answer = await self._update(task_id, change, PENDING, **sets)
+        record = answer.record
+        if answer.counted or record is None or record.job.status.is_final:
+            return answer
         asked = await self._update(task_id, "SET #cancel_requested = :true", PROCESSING, true=True)
-        return asked.record
+        return Answer(False, asked.record)
 
-    async def abandon(self, task_id: str, error: JobFailed) -> bool:
-        """Fail a task that nobody holds. False if somebody does, or it has ended."""
+    async def remove(self, record: Record) -> bool:
+        """Leave no more of a task that has ended than that it has. False if that is done already.
+
+        No copy of its message is run, as long as there may be one.
+        """
+        now, nonce = self._clock(), uuid4().hex
+        until = int(now + LONGEST_WAIT_SECONDS)
+        sets = {"updated_at": int(now), "expires_at": until, "nonce": nonce}
+        item = to_wire({**remains_of(record.item), **sets})
+        put = {"Item": item, "ConditionExpression": REMOVABLE, **spoken(STATUSES, REMOVABLE)}
+        counted, earlier = await self._puts.alone(put)
+        return counted or (earlier is not None and earlier.get("nonce") == nonce)
+
+    async def give_up(self, task_id: str) -> Item | None:
+        """Fail a task that has waited for too long; its item then. None if it does not wait."""
+        return await self._fail(task_id, DeadlineExceeded(), PENDING)
+
+    async def abandon(self, task_id: str, error: JobFailed) -> Item | None:
+        """Fail a task that nobody holds; its item then. None if somebody does, or it has ended."""
+        return await self._fail(task_id, error, FREE)
+
+    async def _fail(self, task_id: str, error: JobFailed, condition: str) -> Item | None:
         sets = {
             **self._end(Status.FAILED),
             "error_message": str(error),
@@ -168,8 +194,9 @@ class TaskTable:
         change = f"SET {setting(sets)} REMOVE #enqueue, #lease_owner, #lease_until, #stage"
         # With a higher fence no earlier claim takes this end for its own.
         change += " ADD #fence :one"
-        update = _change_of(task_id, change, FREE, **sets, now=self._clock(), one=1)
-        return (await self._updates.alone(update)).counted
+        update = _change_of(task_id, change, condition, **sets, now=self._clock(), one=1)
+        counted, item = await self._updates.alone({**update, "ReturnValues": "ALL_NEW"})
+        return item if counted else None
 
     async def _update_mine(self, claim: Claim, change: str, sets: Item) -> Answer:
         return await self._update(claim.job.job_id, change, STILL_MINE, **sets, fence=claim.fence)

@@ -26,20 +26,25 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="python -m deploy.aws.create")
     options.add_argument("--bucket", required=True)
     options.add_argument("--queue", default="comfyui-tasks")
+    options.add_argument("--high-queue", help="a queue of its own for tasks of high priority")
     options.add_argument("--table", default="task_store")
     chosen = options.parse_args()
-    settings = create(chosen.bucket, queue=chosen.queue, table=chosen.table)
+    settings = create(
+        chosen.bucket, queue=chosen.queue, table=chosen.table, high_queue=chosen.high_queue
+    )
     for name, value in settings.items():
         print(f"{name}={value}")
 
 
-def create(bucket: str, *, queue: str, table: str) -> dict[str, str]:
+def create(bucket: str, *, queue: str, table: str, high_queue: str | None = None) -> dict[str, str]:
     """The settings of workers and orchestrators that use them."""
     session = boto3.Session(region_name=os.environ.get("AWS_REGION", HOME_OF_S3))
     create_bucket(session.client("s3"), bucket)
     create_table(session.client("dynamodb"), table)
-    url = create_queues(session.client("sqs"), queue)
-    return {"S3_BUCKET": bucket, "SQS_QUEUE_URL": url, "DYNAMODB_TABLE": table}
+    sqs = session.client("sqs")
+    queues = {"SQS_QUEUE_URL": queue, "UNIFIED_API_SQS_HIGH_QUEUE_URL": high_queue}
+    urls = {setting: create_queues(sqs, name) for setting, name in queues.items() if name}
+    return {"S3_BUCKET": bucket, **urls, "DYNAMODB_TABLE": table}
 
 
 def create_bucket(s3: Any, name: str) -> None:
@@ -51,7 +56,7 @@ def create_bucket(s3: Any, name: str) -> None:
 
 
 def create_queues(sqs: Any, name: str) -> str:
-    """The URL of the queue that tasks travel on."""
+    """The URL of a queue that tasks travel on. Behind it there is one for dead letters."""
     kept = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
     dead = sqs.create_queue(QueueName=f"{name}-dead", Attributes=kept)["QueueUrl"]
     told = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]

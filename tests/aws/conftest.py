@@ -29,7 +29,7 @@ from unified_api.sqs_bridge.listener import SqsListener
 from unified_api.sqs_bridge.orchestrator import orchestrator
 from unified_api.sqs_bridge.outbox import Outbox
 from unified_api.sqs_bridge.task_index import TaskIndex
-from unified_api.sqs_bridge.task_queue import TaskQueue
+from unified_api.sqs_bridge.task_queue import TaskQueues
 from unified_api.sqs_bridge.task_table import TaskTable
 
 from ..unit.fake_host import Bench, bench, definitions, engine, gallery, settings
@@ -251,6 +251,6 @@ async def outbox(
 ) -> AsyncIterator[Outbox]:
     """One that sends again at once what is not sent, as another replica would later."""
     sqs = Aws("sqs", REGION, read_seconds=1)
-    queue = TaskQueue(sqs, environment["SQS_QUEUE_URL"])
-    yield Outbox(table, index, queue, None, unsent_seconds=0)
+    queues = TaskQueues(sqs, environment["SQS_QUEUE_URL"], high_sqs=sqs)
+    yield Outbox(table, index, queues, None, unsent_seconds=0)
     await sqs.close()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import boto3
 import pytest
 from emulators import CREDENTIALS, Emulator
-from unified_api.deploy.aws.create import create_bucket, create_queues, create_table
+from unified_api.deploy.aws.create import create, create_bucket, create_queues, create_table
 from unified_api.sqs_bridge.task_index import INDEX
 
 EVERYWHERE = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
@@ -38,6 +38,21 @@ def test_a_message_that_nobody_can_handle_ends_in_the_dead_letter_queue(
     assert redrive["deadLetterTargetArn"].endswith(f":{name}-dead")
     assert int(redrive["maxReceiveCount"]) == 10
     assert made["VisibilityTimeout"] == "120"
+
+
+def test_a_second_queue_is_made_on_demand_with_dead_letters_of_its_own(
+    moto: Emulator, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": moto.url}.items():
+        monkeypatch.setenv(variable, value)
+
+    one = create(name, queue=name, table=name)
+    two = create(name, queue=name, table=name, high_queue=f"{name}-high")
+
+    high_url = two["UNIFIED_API_SQS_HIGH_QUEUE_URL"]
+    redrive = json.loads(attributes(moto, high_url)["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"].endswith(f":{name}-high-dead")
+    assert two == {**one, "UNIFIED_API_SQS_HIGH_QUEUE_URL": high_url}
 
 
 @EVERYWHERE

@@ -101,12 +101,12 @@ async def test_the_queue_and_the_port_take_turns(
     hire: Any, deployment: Deployment, tmp_path: Path, fetch_ahead: int
 ) -> None:
     worker = await hire(host=SlowHost(tmp_path / "output"), fetch_ahead=fetch_ahead)
-    for n in range(30):
+    for n in range(50):
         await worker.engine.submit("draw", {"text": f"http {n}"})
     for n in range(4):
         deployment.send({"text": f"queue {n}"})
 
-    await until(lambda: worker.runs == 34)
+    await until(lambda: worker.runs == 54)
 
     order = [prompt.graph["1"]["inputs"]["text"].split()[0] for prompt in worker.host.prompts]
     assert order[-1] == "http"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tasks import Deployment, Worker
 from unified_api.jobs.errors import UnknownJob
 from unified_api.jobs.health import State
 from unified_api.sqs_bridge.aws import Aws
-from unified_api.sqs_bridge.inbox import LONGEST_HOLD_SECONDS, Inbox, Message
+from unified_api.sqs_bridge.inbox import LONGEST_HOLD_SECONDS, Inbox
 
 from ..unit.fake_host import until
 
@@ -277,7 +278,7 @@ async def test_at_the_limit_of_the_queue_a_message_is_no_longer_held(
     inbox = Inbox(Aws("sqs", "us-east-1"), deployment.queue_url, region="us-east-1")
     message = await inbox.receive(seconds=60)
     received = time.monotonic() - LONGEST_HOLD_SECONDS
-    old = Message(message.body, message.receipt, message.times, received)
+    old = replace(message, received=received)
 
     await inbox.hold(old, seconds=60)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from fault_proxy import FaultProxy, lose_answer, operation
 from tasks import PATH, Deployment, new_job
-from unified_api.jobs.errors import ExecutionFailed
-from unified_api.jobs.job import Job, Status
+from unified_api.jobs.errors import DeadlineExceeded, ExecutionFailed
+from unified_api.jobs.job import Job, Status, Webhook
 from unified_api.sqs_bridge.claim import Claim, Terminal
 from unified_api.sqs_bridge.reaper import Lost, Reaper
 from unified_api.sqs_bridge.task_index import TaskIndex
@@ -23,8 +23,17 @@ LEASE = 120.0
 
 
 @pytest.fixture
-def reaper(table: TaskTable, index: TaskIndex, clock: Any) -> Reaper:
-    return Reaper(table, index, task_seconds=14 * DAY, clock=clock)
+def ends() -> list[tuple[str, Status]]:
+    """What the reaper told of the tasks that it ended."""
+    return []
+
+
+@pytest.fixture
+def reaper(table: TaskTable, index: TaskIndex, clock: Any, ends: Any) -> Reaper:
+    def ended(*end: Any) -> None:
+        ends.append(end)
+
+    return Reaper(table, index, task_seconds=14 * DAY, ended=ended, clock=clock)
 
 
 async def claimed(table: TaskTable, job: Job) -> Claim:
@@ -107,7 +116,7 @@ async def test_a_task_that_was_claimed_meanwhile_is_left_to_its_worker(
 
 @pytest.mark.parametrize("status", ["pending", "processing"])
 async def test_tasks_of_another_program_end_too(
-    table: TaskTable, reaper: Reaper, deployment: Deployment, status: str
+    table: TaskTable, reaper: Reaper, deployment: Deployment, status: str, ends: Any
 ) -> None:
     deployment.put(task_id="t", status=status, job_type=PATH, created_at=1000)
     deployment.put(task_id="odd", status=status, created_at=1000)
@@ -115,6 +124,7 @@ async def test_tasks_of_another_program_end_too(
     await reaper.reap()
 
     assert {deployment.item(task_id)["status"] for task_id in ("t", "odd")} == {"failed"}
+    assert sorted(ends) == [("", Status.FAILED), ("draw", Status.FAILED)]
     assert await table.get("t") is not None
 
 
@@ -145,3 +155,81 @@ async def test_the_orchestrator_looks_for_them(orchestrate: Any, deployment: Dep
         return job["status"] == "failed" and job
 
     assert (await until(ended))["error_detail"]["code"] == "lost"
+
+
+# Tasks that are to have begun by a time
+
+
+async def test_a_task_that_was_to_have_begun_is_given_up(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any, ends: Any
+) -> None:
+    job = new_job(created_at=clock.now, give_up_at=clock.now + 90.5)
+    await table.put_new(job)
+    await reaper.give_up()
+    assert deployment.item(job.job_id)["status"] == "pending"
+    clock.now += 91
+
+    for _ in range(2):
+        await reaper.give_up()
+
+    record = await table.get(job.job_id)
+    assert record is not None
+    # As an engine does with one of its own.
+    end = job.failed(DeadlineExceeded(), now=clock.now)
+    assert (record.job.status, record.job.error) == (end.status, end.error)
+    assert record.job.error_detail == end.error_detail
+    assert (record.job.finished_at, record.job.stage, record.is_sent) == (clock.now, None, True)
+    assert ends == [("draw", Status.FAILED)]
+
+
+async def test_no_other_task_is_given_up(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any
+) -> None:
+    over = {"created_at": clock.now, "give_up_at": clock.now - 1}
+    runs, returned, ended = (new_job(**over) for _ in range(3))
+    await claimed(table, runs)
+    await table.hand_back(await claimed(table, returned), reason="drained")
+    claim = await claimed(table, ended)
+    await table.finish(claim, claim.job.cancelled(now=clock.now))
+    await table.put_new(early := new_job(created_at=clock.now))
+    task_ids = [job.job_id for job in (runs, returned, ended, early)]
+    before = list(map(deployment.item, task_ids))
+
+    await reaper.give_up()
+
+    # An index that lags may still say that they wait.
+    for task_id in task_ids[:3]:
+        assert not await table.give_up(task_id)
+    assert list(map(deployment.item, task_ids)) == before
+
+
+async def test_the_orchestrator_gives_up_what_no_worker_takes(
+    orchestrate: Any, table: TaskTable, clock: Any
+) -> None:
+    await table.put_new(new_job("t", created_at=clock.now - 2, give_up_at=clock.now - 1))
+
+    client = await orchestrate()
+
+    async def ended() -> Any:
+        job = await (await client.get("/api/v1/jobs/t")).json()
+        return job["status"] == "failed" and job
+
+    assert (await until(ended))["error_detail"]["code"] == "deadline_exceeded"
+
+
+async def test_the_worker_that_gets_its_message_tells_of_it(
+    table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any, hire: Any
+) -> None:
+    hook = Webhook(url="http://127.0.0.1:9/")
+    job = new_job(created_at=clock.now - 2, give_up_at=clock.now - 1, webhook=hook)
+    await table.put_new(job)
+    await reaper.give_up()
+    deployment.send({}, job.job_id)
+
+    worker = await hire()
+
+    # Nobody may be sent anything there, but each try is noted.
+    (telling,) = await until(lambda: worker.engine.deliveries(job.job_id))
+    assert telling.event == "job.failed"
+    await until(lambda: deployment.is_empty)
+    assert worker.runs == 0

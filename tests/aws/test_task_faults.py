@@ -110,7 +110,7 @@ async def test_a_cancellation_that_was_not_answered_is_told(
     await table.put_new(job)
     lose(proxy, "UpdateItem")
 
-    record = await table.request_cancel(job.job_id)
+    _, record = await table.request_cancel(job.job_id)
 
     assert record is not None
     assert record.job.status.value == "cancelled"

@@ -289,7 +289,7 @@ async def test_a_task_that_waits_is_cancelled_at_once(table: TaskTable) -> None:
     job = new_job()
     await table.put_new(job)
 
-    record = await table.request_cancel(job.job_id)
+    _, record = await table.request_cancel(job.job_id)
 
     assert record is not None
     assert (record.job.status, record.is_sent) == (Status.CANCELLED, True)
@@ -299,7 +299,7 @@ async def test_a_task_that_waits_is_cancelled_at_once(table: TaskTable) -> None:
 async def test_the_worker_of_a_task_is_told_that_it_is_to_be_cancelled(table: TaskTable) -> None:
     claim = await claimed(table, new_job())
 
-    record = await table.request_cancel(claim.job.job_id)
+    _, record = await table.request_cancel(claim.job.job_id)
 
     assert record is not None
     assert record.job.status is Status.PROCESSING
@@ -321,7 +321,7 @@ async def test_no_update_makes_a_task(table: TaskTable, deployment: Deployment) 
     await table.extend(nobody, nobody.job, Progress(), lease_seconds=LEASE)
     assert not await table.finish(nobody, completed(nobody), result_url=URL)
     assert not await table.hand_back(nobody, reason="late")
-    assert await table.request_cancel("nobody") is None
+    assert (await table.request_cancel("nobody")).record is None
     await table.mark_sent("nobody")
 
     assert await table.get("nobody") is None

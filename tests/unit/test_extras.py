@@ -159,6 +159,24 @@ async def test_events_without_somebody_to_tell_are_refused(client) -> None:
     assert problem["errors"][0]["message"] == "webhook_events: it needs a webhook_url."
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, "normal"), ({"priority": None}, "normal"), ({"priority": "high"}, "high")],
+)
+async def test_a_job_has_a_priority(client, given, told) -> None:
+    _, accepted = await post(client, **given)
+
+    assert accepted["priority"] == told
+
+
+@pytest.mark.parametrize("priority", ["low", "HIGH", "", 1, True, ["high"]])
+async def test_a_priority_that_there_is_not_is_refused(client, priority) -> None:
+    status, problem = await post(client, priority=priority)
+
+    assert status == 422
+    assert [error["param"] for error in problem["errors"]] == ["priority"]
+
+
 async def test_every_wrong_extra_is_told_at_once(client) -> None:
     _, problem = await post(client, metadata=[], quality=0, webhook_url="x", output_format="tiff")
 
@@ -171,11 +189,13 @@ async def test_extras_come_in_forms_too(client) -> None:
     form.add_field("metadata", json.dumps(METADATA))
     form.add_field("webhook_url", HOOK)
     form.add_field("webhook_events", '["job.failed"]')
+    form.add_field("priority", "high")
 
     reply = await client.post(DRAW, data=form)
 
     assert reply.status == 202
-    assert (await reply.json())["metadata"] == METADATA
+    accepted = await reply.json()
+    assert (accepted["metadata"], accepted["priority"]) == (METADATA, "high")
 
 
 async def test_a_form_field_that_is_no_object_is_refused_as_metadata(client) -> None:
@@ -193,6 +213,21 @@ async def test_other_metadata_are_another_request(client) -> None:
     first, again, other = [await submit(metadata={"a": each}) for each in (1, 1, 2)]
 
     assert (first, again, other) == (202, 200, 422)
+
+
+async def test_another_priority_is_another_request(client) -> None:
+    headers = {"Idempotency-Key": "k"}
+
+    first = await client.post(DRAW, json={}, headers=headers)
+    other = await client.post(DRAW, json={"priority": "high"}, headers=headers)
+
+    assert (first.status, other.status) == (202, 422)
+
+
+async def test_what_is_told_beside_a_request_counts(draw) -> None:
+    job = await JobRequest("1", "draw", {"text": "a"}, priority="high").job(draw, None)
+
+    assert (job.priority, request_body(job)["text"]) == ("high", "a")
 
 
 async def test_what_is_sent_on_makes_the_same_job(draw) -> None:

@@ -35,7 +35,17 @@ def test_a_message_of_the_running_system_is_a_task():
 
 
 def test_keys_that_are_not_known_are_left_aside():
-    assert TaskMessage.parse(text(priority="high", trace={"a": [1]})) == TaskMessage(**TASK)
+    assert TaskMessage.parse(text(colour="red", trace={"a": [1]})) == TaskMessage(**TASK)
+
+
+@pytest.mark.parametrize("priority", ["normal", "high"])
+def test_a_priority_is_one_of_two(priority):
+    assert TaskMessage.parse(text(priority=priority)).priority == priority
+
+
+@pytest.mark.parametrize("priority", [None, 5, "urgent", "", ["high"], {}, True])
+def test_what_other_programs_mean_by_a_priority_is_left_aside(priority):
+    assert TaskMessage.parse(text(priority=priority)) == TaskMessage(**TASK)
 
 
 def test_a_larger_body_lies_elsewhere():

@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 from unified_api.jobs.errors import ExecutionFailed, OutOfMemory
 from unified_api.jobs.health import Component, State, Watched
-from unified_api.jobs.job import Job, Stage
+from unified_api.jobs.job import Job, Stage, Status
 from unified_api.jobs.keys import Key
 from unified_api.jobs.metrics import OTHER, Metrics, WorkMetrics
 from unified_api.jobs.offer import Offer
@@ -40,6 +40,7 @@ BUSY = "unified_api_gpu_busy_seconds_total"
 GAPS = "unified_api_gpu_idle_gap_seconds_count"
 GAP_SECONDS = "unified_api_gpu_idle_gap_seconds_sum"
 LAG = "unified_api_loop_lag_seconds"
+MESSAGES = "unified_api_queue_messages"
 STAGE_NAMES = ("queued", "inputs", "run", "publish")
 
 
@@ -378,6 +379,26 @@ def test_webhooks_count(metrics):
     assert told("unified_api_webhook_failures_total") == 2
 
 
+def test_each_queue_is_counted_in_each_state_when_somebody_looks(metrics):
+    counts = {"normal": 7, "high": 1}
+    metrics.show_queue(lambda queue, state: counts[queue] * len(state), queues=counts)
+
+    counts["high"] = 2
+
+    told = Read(metrics.text({}))
+    assert told(MESSAGES, queue="normal", state="visible") == 49
+    assert told(MESSAGES, queue="high", state="in_flight") == 18
+
+
+def test_an_end_of_which_little_is_known_counts_too(metrics):
+    for workflow in ("draw", "", "nothing"):
+        metrics.count_end(workflow, Status.FAILED)
+
+    told = Read(metrics.text({}))
+    assert told(ENDED, workflow="draw", outcome="failed") == 1
+    assert told(ENDED, workflow=OTHER, outcome="failed") == 2
+
+
 async def test_two_engines_count_apart_and_touch_nobody_elses_metrics(engine, bench, tmp_path):
     other = await bench.open()
 
@@ -391,6 +412,7 @@ async def test_two_engines_count_apart_and_touch_nobody_elses_metrics(engine, be
 def test_names_units_and_buckets_are_as_prometheus_wants_them(metrics):
     metrics.show_waiting(lambda: 3)
     metrics.show_held(lambda: 2)
+    metrics.show_queue(lambda queue, state: 1, queues=["normal"])
     metrics.ended(job_of().cancelled(now=1))
 
     families = [f for f in families_of(metrics.text({})) if not f.name.endswith("_created")]
@@ -499,4 +521,5 @@ async def test_an_orchestrator_tells_what_it_knows(aiohttp_client, settings):
     assert (reply.status, told(STATE, component="sqs")) == (200, 2)
     assert (WAITING, ()) in told.values
     assert (ACCEPTED, (("workflow", "image-resize"),)) in told.values
-    assert told.labels(ENDED, "workflow") == set()
+    assert (ENDED, (("outcome", "failed"), ("workflow", "image-resize"))) in told.values
+    assert told.labels(STAGES, "workflow") == set()

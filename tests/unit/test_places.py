@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from unified_api.jobs.job import Priority
 from unified_api.jobs.workshop import Places
 
 from .fake_host import until
@@ -20,9 +21,9 @@ class Line:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.served: list[str] = []
 
-    async def join(self, name: str, *, source: str = "http", count: int = 1) -> None:
+    async def join(self, name: str, source: str = "http", count: int = 1, **how: Priority) -> None:
         self._leave[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._take(name, source, count))
+        self.tasks[name] = asyncio.create_task(self._take(name, source, count, **how))
         await asyncio.sleep(0)
 
     async def leave(self, name: str) -> None:
@@ -30,8 +31,8 @@ class Line:
         await self.tasks[name]
         await asyncio.sleep(0)
 
-    async def _take(self, name: str, source: str, count: int) -> None:
-        async with self._places.take(count, source):
+    async def _take(self, name: str, source: str, count: int, **how: Priority) -> None:
+        async with self._places.take(count, source, **how):
             self.served.append(name)
             await self._leave[name].wait()
 
@@ -64,6 +65,32 @@ async def test_sources_take_turns_however_many_of_one_wait(line) -> None:
         await waiting.leave(name)
 
     assert waiting.served == ["h1", "q1", "h2", "q2", "h3", "h4"]
+
+
+async def test_high_priority_goes_before_all_that_wait_whatever_their_source(line) -> None:
+    waiting = line(1)
+    for name in ("n1", "n2"):
+        await waiting.join(name, source="http")
+    await waiting.join("n3", source="queue")
+    for name in ("h1", "h2"):
+        await waiting.join(name, source="queue", priority="high")
+    await waiting.join("h3", source="http", priority="high")
+
+    for name in ("n1", "h3", "h1", "h2", "n3"):
+        await until(lambda name=name: waiting.served[-1] == name)
+        await waiting.leave(name)
+
+    assert waiting.served == ["n1", "h3", "h1", "h2", "n3", "n2"]
+
+
+async def test_high_priority_overtakes_one_who_needs_all_places(line) -> None:
+    waiting = line(2)
+    await waiting.join("a")
+    await waiting.join("alone", count=2)
+
+    await waiting.join("high", priority="high")
+
+    assert waiting.served == ["a", "high"]
 
 
 async def test_who_needs_all_places_waits_for_them_and_is_not_overtaken(line) -> None:

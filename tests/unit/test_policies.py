@@ -28,8 +28,10 @@ NEEDED = {
         "dynamodb:Query",
         "dynamodb:UpdateItem",
         "ec2:StartInstances",
+        "s3:DeleteObject",
         "s3:GetObject",
         "s3:PutObject",
+        "sqs:GetQueueAttributes",
         "sqs:SendMessage",
     },
 }
@@ -61,13 +63,26 @@ def test_a_role_reaches_only_what_is_named(role: str) -> None:
             assert "*" not in place
 
 
-def test_a_worker_sends_to_the_dead_letter_queue_alone() -> None:
-    (quarantine,) = (one for one in statements("worker") if one["Action"] == "sqs:SendMessage")
+def sids(role: str, action: str) -> dict[str, str]:
+    """Of the statements that allow an action: resource -> sid."""
+    allowing = [one for one in statements(role) if one["Action"] == action]
+    return {resource: one["Sid"] for one in allowing for resource in listed(one["Resource"])}
 
-    assert quarantine["Resource"].endswith(":QUEUE-dead")
+
+def test_a_worker_need_not_send_but_to_the_dead_letter_queues() -> None:
+    sending = sids("worker", "sqs:SendMessage")
+
+    needed = [queue for queue, sid in sending.items() if not sid.startswith("Optional")]
+    assert [queue.rpartition(":")[2] for queue in needed] == ["QUEUE-dead", "QUEUE-high-dead"]
+
+
+def test_an_orchestrator_deletes_nothing_but_results() -> None:
+    (place,) = sids("orchestrator", "s3:DeleteObject")
+
+    assert place.endswith(":BUCKET/images/comfyui-results/*")
 
 
 def test_what_is_optional_says_so() -> None:
-    (start,) = (one for one in statements("orchestrator") if one["Action"] == "ec2:StartInstances")
+    (sid,) = sids("orchestrator", "ec2:StartInstances").values()
 
-    assert start["Sid"].startswith("Optional")
+    assert sid.startswith("Optional")

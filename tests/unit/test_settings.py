@@ -36,6 +36,7 @@ TABLE = {
     "url_mode": (None, "presigned", "presigned", ["signed", "cloud"]),
     "presign_seconds": (604_800.0, "60", 60.0, ["0", "604801", "nan"]),
     "queue_url": (None, "https://sqs.example/1/tasks", "https://sqs.example/1/tasks", ["tasks"]),
+    "high_queue_url": (None, "https://sqs.example/1/h", "https://sqs.example/1/h", ["high"]),
     "task_table": ("task_store", "tasks-2.x", "tasks-2.x", ["a", "a/b", "a b c"]),
     "prefetch": (1, "0", 0, ["-1", "11", "many"]),
     "visibility_seconds": (120.0, "3", 3.0, ["1", "43201", "nan"]),

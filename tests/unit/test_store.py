@@ -10,7 +10,7 @@ import pytest
 from unified_api.jobs.errors import ExecutionFailed
 from unified_api.jobs.job import Job, Status
 from unified_api.jobs.selection import Selection
-from unified_api.jobs.store import LONGEST_DELAY_SECONDS, Store, StoreUnusable
+from unified_api.jobs.store import LONGEST_DELAY_SECONDS, VERSIONS, Store, StoreUnusable
 
 HERE = Path(__file__).parent
 ENOUGH = 25
@@ -101,6 +101,41 @@ async def test_jobs_are_claimed_in_the_order_of_their_arrival_and_each_once(stor
     assert await store.get("c") == claimed[0]
 
 
+async def test_jobs_of_high_priority_are_claimed_first_and_among_themselves_the_oldest(store):
+    for each in ("n1", "h1", "n2", "h2"):
+        await store.insert(job(each, priority="high" if each < "n" else "normal"))
+
+    claimed = [await store.claim(now=10.0) for _ in range(4)]
+
+    assert ids(claimed) == ["h1", "h2", "n1", "n2"]
+
+
+async def test_normal_jobs_can_be_left_for_later(store):
+    await store.insert(job("normal"))
+    assert await store.claim(now=10.0, least="high") is None
+
+    await store.insert(job("high", priority="high"))
+
+    assert ids([await store.claim(now=10.0, least="high")]) == ["high"]
+
+
+async def test_a_job_of_high_priority_that_is_not_due_holds_nobody_back(store):
+    await store.insert(job("high", priority="high", due=20.0))
+    await store.insert(job("normal"))
+
+    assert ids([await store.claim(now=10.0)]) == ["normal"]
+
+
+async def test_a_job_of_high_priority_that_is_put_back_is_first_again(store):
+    await store.insert(job("high", priority="high"))
+    begun = await store.claim(now=1.0)
+    await store.insert(job("normal"))
+
+    await store.save(begun.running(now=1.0).put_back(due=2.0))
+
+    assert ids([await store.claim(now=2.0)]) == ["high"]
+
+
 async def test_a_job_is_not_claimed_before_it_is_due(store):
     await store.insert(job("late", due=20.0))
     await store.insert(job("now", due=10.0))
@@ -183,12 +218,31 @@ async def test_a_job_is_forgotten_unless_it_has_ended(store):
     assert (await store.get("a"), await store.get("b")) == (None, ended)
 
 
-async def test_waiting_jobs_are_counted(store):
-    for each in ("a", "b", "c"):
-        await store.insert(job(each))
-    await store.claim(now=1.0)
+async def test_waiting_jobs_are_told_in_the_order_in_which_they_are_claimed(store):
+    for each in ("n1", "h1", "n2", "h2"):
+        await store.insert(job(each, priority="high" if each < "n" else "normal"))
+    await store.claim(now=10.0)
 
-    assert await store.count_waiting() == 2
+    told = [waiting.job_id for waiting in await store.waiting()]
+
+    assert told == ids([await store.claim(now=10.0) for _ in range(3)])
+    assert await store.waiting() == []
+
+
+async def test_the_run_times_of_the_last_completed_jobs_are_told_newest_first(store):
+    for number in range(4):
+        await store.insert(job(f"j{number}"))
+        begun = (await store.claim(now=1.0)).running(now=1.0)
+        rendered = begun.publishing((), run_ms=number)
+        is_failed = number == 1
+        await store.save(
+            rendered.failed(ExecutionFailed(), now=2.0)
+            if is_failed
+            else rendered.completed((), now=2.0, publish_ms=0)
+        )
+
+    assert await store.run_times(most=2) == [("draw", 3), ("draw", 2)]
+    assert await store.run_times(most=9) == [("draw", 3), ("draw", 2), ("draw", 0)]
 
 
 async def test_unfinished_is_what_was_begun_and_nobody_will_claim(store):
@@ -247,6 +301,29 @@ async def test_two_stores_do_not_share_a_file(store, close, open_store):
     await store.insert(job("a"))
     await close(store)
     assert ids([await (await open_store()).get("a")]) == ["a"]
+
+
+async def test_a_store_that_knew_no_priorities_is_taken_on(path, open_store):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(f"{''.join(VERSIONS[:3])} PRAGMA user_version = 3;")
+        for each in (job("a"), job("b")):
+            document = each.model_dump_json(exclude={"priority"})
+            db.execute(
+                "INSERT INTO jobs (job_id, workflow, status, due, document)"
+                " VALUES (?, 'draw', 'pending', 0, ?)",
+                (each.job_id, document),
+            )
+
+    store = await open_store()
+    await store.insert(job("high", priority="high"))
+
+    claimed = [await store.claim(now=10.0) for _ in range(3)]
+    assert [(each.job_id, each.priority) for each in claimed] == [
+        ("high", "high"),
+        ("a", "normal"),
+        ("b", "normal"),
+    ]
 
 
 async def test_a_store_of_a_newer_version_is_left_alone(store, close, open_store, path):
