@@ -98,7 +98,7 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     s3, results = _storage(settings, data / "results")
     return Workshop(
         host=host,
-        offer=Offer(catalog, host.lacks),
+        offer=Offer(catalog, host.lacks, host.takes),
         store=Store(data / "jobs.sqlite3"),
         inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
         results=results,

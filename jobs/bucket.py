@@ -7,7 +7,7 @@ import io
 import math
 import string
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,6 +105,13 @@ class Bucket:
     async def read(self, key: str, *, patience: float = PATIENCE_SECONDS) -> bytes:
         """The whole of a small object."""
         return await self._s3.call(partial(self._read, key), patience=patience)
+
+    def download(self, key: str) -> AsyncIterator[bytes]:
+        """The content of an object. What goes wrong is no trouble: it may be gone, rightly.
+
+        Raises InputFetchFailed.
+        """
+        return self._s3.download(self.name, key)
 
     async def presign(self, key: str, *, seconds: float) -> tuple[str, float]:
         """A URL that anybody may read the object by, and when it ends (seconds since the epoch)."""

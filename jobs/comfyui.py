@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ipaddress
+import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +31,7 @@ from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension
 from server import PromptServer
 
+from ..workflows import Takes
 from .errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
 from .prompt import Ending, Lack, Produced, Prompt, failure_of
 from .threads import is_thread_alive, post
@@ -42,6 +45,11 @@ GRACE_SECONDS = 30.0
 #: With UNIFIED_API_EXIT_ON_HANG: sweeps without hope before the process ends, and how it ends.
 HOPELESS_SWEEPS = 5
 EXIT_STATUS = 70
+#: The first four bytes of such a message.
+PREVIEW_IMAGE_WITH_METADATA = 4
+
+#: Of the inputs that hold a value; the words of JSON Schema for them.
+TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 
 Hear = Callable[[str, dict[str, Any]], None]
 
@@ -180,6 +188,15 @@ class ComfyUI:
         """What this ComfyUI lacks to run a graph: node classes, inputs, choices (models too)."""
         return [lack for node_id, node in graph.items() for lack in _lacks_of_node(node_id, node)]
 
+    def takes(self, class_type: str) -> dict[str, Takes]:
+        """What the inputs of a node class take here, those that ComfyUI itself judges."""
+        node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        try:
+            return _judged_inputs(node_class) if node_class else {}
+        except Exception:
+            log.exception("node class %s could not tell its inputs", class_type)
+            return {}
+
     # -- what ComfyUI tells --------------------------------------------------------------------
 
     def _wrap_task_done(self) -> None:
@@ -209,7 +226,8 @@ class ComfyUI:
             return
         self._server.sockets[self._client_id] = _Ear(self._heard)
         if hasattr(self._server, "sockets_metadata"):
-            self._server.sockets_metadata[self._client_id] = {"feature_flags": {}}
+            flags = {"feature_flags": {"supports_preview_metadata": True}}
+            self._server.sockets_metadata[self._client_id] = flags
 
     def _heard(self, event: str, data: dict[str, Any]) -> None:
         waiting = self._waiting.get(data.get("prompt_id", ""))
@@ -312,8 +330,23 @@ class _Ear:
         except Exception:
             log.exception("an event of ComfyUI could not be used")
 
-    async def send_bytes(self, data: bytes) -> None:
-        """Previews; nobody watches them yet."""
+    async def send_bytes(self, message: bytearray) -> None:
+        try:
+            if preview := _preview(memoryview(message)):
+                self._heard("preview", preview)
+        except Exception:
+            log.exception("a preview of ComfyUI could not be used")
+
+
+def _preview(message: memoryview) -> dict[str, Any] | None:
+    """The picture of a message, with what ComfyUI says of it.
+
+    None for one that does not name its prompt: it may be of another.
+    """
+    if int.from_bytes(message[:4], "big") != PREVIEW_IMAGE_WITH_METADATA:
+        return None
+    end = 8 + int.from_bytes(message[4:8], "big")
+    return {**json.loads(bytes(message[8:end])), "image": message[end:]}
 
 
 def keeps_secrets_apart(queue_class: type) -> bool:
@@ -344,12 +377,11 @@ def _lacks_of_node(node_id: str, node: dict[str, Any]) -> list[Lack]:
     if node_class is None:
         return [Lack(node_id, None, f"node class {name} is not installed in this ComfyUI")]
     try:
-        declared = node_class.INPUT_TYPES()
+        required, optional = _declared(node_class)
     except Exception:
         log.exception("node class %s could not tell its inputs", name)
         return [Lack(node_id, None, f"node class {name} is broken; ComfyUI's log has the reason")]
-    required = declared.get("required", {})
-    every = {**required, **declared.get("optional", {})}
+    every = {**required, **optional}
     absent = [
         Lack(node_id, key, f"{name} of this ComfyUI needs an input {key!r}, which the graph lacks")
         for key, kind in required.items()
@@ -363,6 +395,20 @@ def _lacks_of_node(node_id: str, node: dict[str, Any]) -> list[Lack]:
     return absent + unknown
 
 
+def _declared(node_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs of a node class, required and optional, each as its kind and details."""
+    declared = node_class.INPUT_TYPES()
+    required, optional = (
+        {name: (kind[0], _details(kind)) for name, kind in declared.get(part, {}).items()}
+        for part in ("required", "optional")
+    )
+    return required, optional
+
+
+def _details(kind: Any) -> dict[str, Any]:
+    return kind[1] if len(kind) > 1 and isinstance(kind[1], dict) else {}
+
+
 def _is_dynamic(kind: Any) -> bool:
     """Inputs that grow or change with others are named differently in a graph."""
     return isinstance(kind[0], str) and kind[0].startswith("COMFY_")
@@ -370,14 +416,55 @@ def _is_dynamic(kind: Any) -> bool:
 
 def _offers(kind: Any, value: Any) -> bool:
     """False only for a value that is not among the choices of its input."""
-    if kind is None or isinstance(value, list):
-        return True
-    choices = kind[0] if isinstance(kind[0], list) else _options(kind)
-    return not isinstance(choices, list) or value in choices
+    choices = None if kind is None or isinstance(value, list) else _choices(*kind)
+    return choices is None or value in choices
 
 
-def _options(kind: Any) -> Any:
-    return kind[1].get("options") if kind[0] == "COMBO" and len(kind) > 1 else None
+def _choices(kind: Any, details: dict[str, Any]) -> list[Any] | None:
+    """The choices of an input in either spelling; None if it has none, or they are not known."""
+    choices = details.get("options") if kind == "COMBO" else kind
+    return choices if isinstance(choices, list) else None
+
+
+def _judged_inputs(node_class: Any) -> dict[str, Takes]:
+    required, optional = _declared(node_class)
+    judged_by_node = _judged_by(node_class)
+    every = {**required, **optional}
+    return {name: _takes(*kind) for name, kind in every.items() if not judged_by_node(name)}
+
+
+def _judged_by(node_class: Any) -> Callable[[str], bool]:
+    """Which inputs a node judges itself: ComfyUI does not hold it to what it declares of them."""
+    judge = _judge_of(node_class)
+    if judge is None:
+        return lambda name: False
+    signature = inspect.getfullargspec(judge)
+    return lambda name: signature.varkw is not None or name in signature.args
+
+
+def _judge_of(node_class: Any) -> Any:
+    if not hasattr(node_class, "GET_BASE_CLASS"):
+        return getattr(node_class, "VALIDATE_INPUTS", None)
+    # Nodes of the newer kind inherit a judge that judges nothing.
+    judge, inherited = node_class.validate_inputs, node_class.GET_BASE_CLASS().validate_inputs
+    return None if judge.__func__ is inherited.__func__ else judge
+
+
+def _takes(kind: Any, details: dict[str, Any]) -> Takes:
+    # Steps only guide the editor: ComfyUI takes what lies between them.
+    choices = _choices(kind, details)
+    return Takes(
+        type=TYPES.get(str(kind)) if choices is None else None,
+        choices=None if choices is None else tuple(choices),
+        minimum=_bound(details.get("min"), -inf),
+        maximum=_bound(details.get("max"), inf),
+    )
+
+
+def _bound(value: Any, unbounded: float) -> float:
+    """Custom nodes say anything here, NaN too."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and -inf < value < inf else unbounded
 
 
 def _refusal(error: Any, node_errors: dict[str, Any]) -> WorkflowInvalid:

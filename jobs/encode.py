@@ -25,7 +25,7 @@ def convert(path_in: Path, path_out: Path, *, format: Format, quality: int) -> N
     picture = _load(path_in)
     # The profile of other modes does not fit what they become.
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
-    picture = _simple(picture)
+    picture = simple(picture)
     if format == "jpeg" and picture.mode == "RGBA":
         picture = _on_white(picture)
     picture.info.clear()
@@ -46,7 +46,7 @@ def _load(path: Path) -> Image.Image:
         ) from error
 
 
-def _simple(picture: Image.Image) -> Image.Image:
+def simple(picture: Image.Image) -> Image.Image:
     """Grey, RGB or RGBA of 8 bits."""
     if picture.mode.startswith("I"):
         # Pillow would cut 16 bits off at 255 instead of scaling them.

@@ -22,10 +22,12 @@ from .errors import (
 )
 from .guests import Guests
 from .health import Component, State, unless
-from .job import Job, Output, Submitted
+from .job import RANKS, Job, Output, Priority, Submitted
+from .line import Waiting
 from .links import Link
 from .outbox import Telling
-from .prompt import Progress
+from .outlook import Outlook
+from .prompt import Preview, Progress
 from .reception import Reception
 from .retention import forget_old
 from .run import Run, remove_leftovers
@@ -33,6 +35,7 @@ from .runs import Runs
 from .selection import ALL, Selection
 from .store import StoreUnusable
 from .threads import off_loop
+from .thumbnail import Thumbnails
 from .watch import set_within
 from .webhooks import Webhooks
 from .workshop import Workshop
@@ -46,6 +49,10 @@ SWEEP_SECONDS = 1.0
 #: How often a storage in trouble is asked, and how often old inputs and jobs are deleted.
 PROBE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
+#: Who waits is told twice a second at most how the line moves.
+TELL_SECONDS = 0.5
+#: How many of an earlier process's runs are looked at to know how long they take.
+RUNS_KNOWN = 200
 
 NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
 SHUTTING_DOWN = "The service is shutting down."
@@ -60,8 +67,11 @@ class Engine:
         self._shop = workshop
         self._webhooks = webhooks
         self._reception = Reception(workshop)
+        self._thumbnails = Thumbnails(workshop.results)
         self._wake = asyncio.Event()
-        self._runs = Runs(workshop, moved=self._wake.set, ended=self._count)
+        self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
+        self._outlook = Outlook(workshop.line, workshop.estimates, self._runs)
+        self._telling: asyncio.TimerHandle | None = None
         self.guests = Guests(workshop, self._reception, self._runs)
         self.metrics.show_waiting(self._count_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,8 +97,9 @@ class Engine:
         StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         submitted = await self._reception.submit(slug, body, owner, idempotency_key, cancel_after)
-        self._wake.set()
-        return submitted
+        self._move()
+        _, progress = self._live(submitted.job)
+        return submitted._replace(progress=progress)
 
     async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
         """Store an uploaded picture; the reference to it. Raises InputInvalid or NoRoom."""
@@ -101,18 +112,18 @@ class Engine:
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""
         if run := self._runs.find(job_id):
-            return run.job, run.progress
+            return self._live(run.job)
         job = await self._read(self._shop.store.get(job_id))
         if job is None:
             raise UnknownJob()
-        return self._runs.live(job)
+        return self._live(job)
 
     async def list(
         self, selection: Selection = ALL, *, limit: int, after: int | None = None
     ) -> list[tuple[int, Job, Progress]]:
         """(cursor, job, progress), newest first, from behind the cursor `after`."""
         found = await self._read(self._shop.store.page(selection, limit=limit, after=after))
-        return [(sequence, *self._runs.live(job)) for sequence, job in found]
+        return [(sequence, *self._live(job)) for sequence, job in found]
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""
@@ -124,9 +135,7 @@ class Engine:
         Raises UnknownJob.
         """
         if cancelled := await self._read(self._shop.store.cancel(job_id, now=time.time())):
-            self._reception.waiting -= 1
-            self.metrics.ended(cancelled)
-            self._shop.watchers.tell(job_id)
+            await self._leave_line(cancelled)
         await self._runs.cancel(job_id)
         return await self.get(job_id)
 
@@ -156,13 +165,19 @@ class Engine:
         Raises UnknownJob.
         """
         with self._shop.watchers.watching(job_id) as changed:
-            is_final = False
-            while not is_final:
+            job, progress = await self.get(job_id)
+            yield job, progress
+            while not job.status.is_final:
+                await changed.wait()
                 changed.clear()
-                job, progress = await self.get(job_id)
+                is_as_it_was = job.due is not None and self._outlook.is_waiting(job_id)
+                # Only its turn has come nearer: nothing is to be read.
+                job, progress = self._live(job) if is_as_it_was else await self.get(job_id)
                 yield job, progress
-                if not (is_final := job.status.is_final):
-                    await changed.wait()
+
+    def previews(self, job_id: str) -> AsyncGenerator[Preview, None]:
+        """What ComfyUI shows of the picture while it is made, for ever; two a second at most."""
+        return self._shop.previews.watch(job_id)
 
     async def deliveries(self, job_id: str) -> Sequence[Telling]:
         """The tries to tell receivers of a job, oldest first."""
@@ -181,6 +196,10 @@ class Engine:
         if not await off_loop(path.is_file):
             raise UnknownOutput()
         return path
+
+    async def thumbnail(self, job: Job, number: int) -> bytes | None:
+        """An output as a small WebP. Raises UnknownOutput."""
+        return await self._thumbnails.of(job, number)
 
     @property
     def is_stuck(self) -> bool:
@@ -223,7 +242,10 @@ class Engine:
             await self._shop.store.open(
                 reset=settings.reset_store, is_hooked=settings.webhook_url is not None
             )
-            self._reception.waiting = await self._shop.store.count_waiting()
+            for waiting in await self._shop.store.waiting():
+                self._shop.line.join(waiting)
+            for workflow, run_ms in reversed(await self._shop.store.run_times(most=RUNS_KNOWN)):
+                self._shop.estimates.learn(workflow, run_ms / 1000)
             unfinished = await self._shop.store.unfinished()
             ours = [job for job in unfinished if not job.is_shared]
             kept = {job.job_id for job in (*ours, *await self.guests.left(unfinished))}
@@ -245,6 +267,8 @@ class Engine:
 
     async def stop(self) -> None:
         """Let go of everything. Jobs under way are taken up at the next start."""
+        if self._telling:
+            self._telling.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -268,11 +292,11 @@ class Engine:
         """Take waiting jobs up, a bounded number ahead of ComfyUI."""
         while True:
             self._wake.clear()
-            job = await self._claim() if self.has_room else None
+            job = await self._claim(least) if (least := self._least) else None
             if job is None:
                 await set_within(self._wake, SWEEP_SECONDS)
             else:
-                self._reception.waiting -= 1
+                self._shop.line.leave(job.job_id)
                 self._runs.begin(job, self._shop.store)
 
     async def _give_up(self) -> None:
@@ -280,9 +304,7 @@ class Engine:
         while True:
             try:
                 while job := await self._shop.store.give_up(now=time.time()):
-                    self._reception.waiting -= 1
-                    self.metrics.ended(job)
-                    self._shop.watchers.tell(job.job_id)
+                    await self._leave_line(job)
             except sqlite3.Error:
                 log.exception("the job store could not be searched for old jobs")
             await asyncio.sleep(SWEEP_SECONDS)
@@ -309,22 +331,56 @@ class Engine:
         return not (is_denied or shop.disk.problem or shop.spool.problem)
 
     @property
-    def has_room(self) -> bool:
-        """Whether another of our jobs may be begun."""
-        return self.can_publish and self._runs.ahead < self._shop.settings.fetch_ahead
+    def _least(self) -> Priority | None:
+        """Of what priority a job must be to be begun now; normal ones never fill all the room."""
+        most_ahead = self._shop.settings.fetch_ahead
+        for least in reversed(RANKS):
+            if self.can_publish and self._runs.ahead(least) < most_ahead:
+                return least
+        return None
 
-    async def _claim(self) -> Job | None:
+    async def _claim(self, least: Priority) -> Job | None:
         try:
-            return await self._shop.store.claim(now=time.time())
+            return await self._shop.store.claim(now=time.time(), least=least)
         except sqlite3.Error:
             log.exception("the next job could not be taken from the store")
             return None
 
     def _count_waiting(self) -> int:
-        return self._reception.waiting + self._runs.unrun - self.metrics.running
+        return len(self._shop.line) + self._runs.unrun - self.metrics.running
 
-    def _count(self, run: Run) -> None:
-        self._reception.waiting += run.job.due is not None and not run.job.is_shared
+    def _live(self, job: Job) -> tuple[Job, Progress]:
+        """A job that was read from the store, as it is now."""
+        now, progress = self._runs.live(job)
+        return now, self._outlook.seen(now, progress)
+
+    async def _leave_line(self, ended: Job) -> None:
+        """A job has ended that nobody worked on."""
+        if run := self._runs.find(ended.job_id):
+            # It has just been put back, and joins the line when that is done.
+            await run.ended()
+        self._shop.line.leave(ended.job_id)
+        self.metrics.ended(ended)
+        self._shop.watchers.tell(ended.job_id)
+        self._move()
+
+    def _line_up_again(self, run: Run) -> None:
+        is_taken_up = self._runs.find(run.job.job_id) is not None
+        if run.job.due is not None and not run.job.is_shared and not is_taken_up:
+            self._shop.line.rejoin(Waiting.of(run.job))
+
+    def _move(self) -> None:
+        """Somebody's turn has come nearer: wake the work, and soon tell those who watch."""
+        self._wake.set()
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_SECONDS, self._tell_the_waiting)
+
+    def _tell_the_waiting(self) -> None:
+        self._telling = None
+        for job_id in self._shop.watchers.watched:
+            if self._outlook.is_waiting(job_id):
+                self._shop.watchers.tell(job_id)
 
     async def _read(self, reading: Awaitable[T]) -> T:
         try:

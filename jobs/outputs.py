@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from .embedded import strip
 from .encode import convert
-from .errors import DiskFull, JobFailed, NoOutput, OutputLost, PublishFailed
+from .errors import DiskFull, JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutput
 from .job import Delivery, Job, Output, Rendered
 from .links import Link
 from .pictures import extension_of, media_of
@@ -63,6 +63,13 @@ class LocalResults:
     def path(self, job: Job, number: int) -> Path:
         """The file of one output of a completed job."""
         return self._folder / job.job_id / _file_name(job.outputs, number)
+
+    async def read(self, job: Job, number: int) -> bytes:
+        """The content of one output of a completed job. Raises UnknownOutput."""
+        try:
+            return await off_loop(self.path(job, number).read_bytes)
+        except OSError as error:
+            raise UnknownOutput() from error
 
     async def link(self, output: Output) -> Link | None:
         """None: the caller knows where this machine answers."""

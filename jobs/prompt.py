@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
@@ -56,47 +59,102 @@ class Ending:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A small picture of what is not yet done."""
+
+    content: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Progress:
-    """How far a running prompt is. `step` of `steps` belongs to the node named by its title."""
+    """How far a job is. `step` of `steps` belongs to the node named by its title.
+
+    The next job to run has queue position 1. It is expected to be done in `eta_seconds`.
+    """
 
     percent: int = 0
     node: str | None = None
     step: int | None = None
     steps: int | None = None
+    queue_position: int | None = None
+    eta_seconds: int | None = None
 
 
 class ProgressMeter:
-    """Turns ComfyUI's events of one prompt into Progress; the percentage never falls."""
+    """Turns ComfyUI's events of one prompt into Progress; the percentage never falls.
 
-    def __init__(self, graph: dict[str, Any]) -> None:
-        self._titles = {node_id: _title(node) for node_id, node in graph.items()}
-        self._done: set[str] = set()
+    Nodes weigh what they took in earlier runs, in `seconds`. Without any, steps are counted; a
+    node that tells of none is one.
+    """
+
+    def __init__(
+        self,
+        graph: dict[str, Any],
+        seconds: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.now = Progress()
+        #: What part is done of the whole, and when that was told.
+        self.share = 0.0
+        self.told_at = clock()
+        #: What each node took that has finished; nothing if its result was still there.
+        self.seconds: dict[str, float] = {}
+        self._titles = {node_id: _title(node) for node_id, node in graph.items()}
+        self._weights = _weights(graph, seconds or {})
+        self._counts_steps = not any((seconds or {}).values())
+        self._clock = clock
+        self._begun: dict[str, float] = {}
+        #: What part is done of the nodes that run.
+        self._parts: dict[str, float] = {}
 
     def hear(self, event: str, data: dict[str, Any]) -> None:
-        if event == "execution_cached":
-            self._done.update(set(data.get("nodes") or ()) & set(self._titles))
-            self._move(None, 0, 0)
+        if event == "execution_start":
+            self.told_at = self._clock()
+        elif event == "execution_cached":
+            self.seconds |= dict.fromkeys(set(data.get("nodes") or ()) & set(self._titles), 0.0)
+            self._tell(self.now)
         elif event == "progress_state":
             self._hear_nodes(data.get("nodes") or {})
 
     def _hear_nodes(self, nodes: dict[str, Any]) -> None:
+        now = self.now
         for node_id, state in nodes.items():
             if state.get("state") == "finished":
-                self._done.add(node_id)
+                self._finish(node_id)
             elif state.get("state") == "running":
-                self._move(node_id, int(state.get("value") or 0), int(state.get("max") or 0))
-        self._done &= set(self._titles)
+                steps = int(state.get("max") or 0)
+                now = self._move(node_id, int(state.get("value") or 0), steps)
+        self._tell(now)
 
-    def _move(self, node_id: str | None, step: int, steps: int) -> None:
-        part = step / steps if steps else 0.0
-        percent = int(100 * (len(self._done - {node_id}) + part) / max(1, len(self._titles)))
-        self.now = Progress(
-            percent=min(99, max(self.now.percent, percent)),
-            node=self._titles.get(node_id) if node_id else self.now.node,
-            step=step if steps > 1 else None,
-            steps=steps if steps > 1 else None,
-        )
+    def _move(self, node_id: str, step: int, steps: int) -> Progress:
+        self._begun.setdefault(node_id, self._clock())
+        self._parts[node_id] = min(1.0, step / steps) if steps else 0.0
+        if self._counts_steps:
+            self._weights[node_id] = max(1, steps)
+        shown = (step, steps) if steps > 1 else (None, None)
+        return Progress(0, self._titles.get(node_id), *shown)
+
+    def _finish(self, node_id: str) -> None:
+        now = self._clock()
+        if node_id in self._titles:
+            self.seconds.setdefault(node_id, now - self._begun.get(node_id, now))
+
+    def _tell(self, now: Progress) -> None:
+        parts = {**self._parts, **dict.fromkeys(self.seconds, 1.0)}
+        done = sum(self._weights[name] * parts.get(name, 0.0) for name in self._titles)
+        share = done / (sum(self._weights[name] for name in self._titles) or 1.0)
+        if share != self.share:
+            self.share, self.told_at = share, self._clock()
+        self.now = replace(now, percent=min(99, max(self.now.percent, int(100 * share))))
+
+
+def _weights(graph: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, float]:
+    """A node that has never run weighs what is usual among those that have."""
+    usual = median([each for each in seconds.values() if each > 0] or [1.0])
+    return {node_id: seconds.get(node_id, usual) for node_id in graph}
 
 
 def failure_of(status: str, messages: list[Any]) -> JobFailed | None:

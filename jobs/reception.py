@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
 from .job import Job, Submitted
+from .line import Waiting
 from .request import JobRequest
 from .workshop import Workshop
 
@@ -16,11 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Reception:
-    """The door of the store. `waiting` counts the jobs that nobody has taken up yet."""
+    """The door of the store."""
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self.waiting = 0
         #: Why no jobs are accepted at all.
         self.closed: str | None = "The service is starting."
 
@@ -58,7 +58,7 @@ class Reception:
             raise NotReady(problem)
         if problem := self._shop.disk.problem:
             raise NoRoom(problem)
-        if self.waiting >= self._shop.settings.max_pending:
+        if len(self._shop.line) >= self._shop.settings.max_pending:
             raise QueueFull()
 
     async def _stored(self, job_id: str) -> Job | None:
@@ -75,6 +75,6 @@ class Reception:
             log.exception("a job could not be stored")
             raise StorageUnavailable() from error
         if is_new:
-            self.waiting += 1
+            self._shop.line.join(Waiting.of(job))
             self._shop.metrics.accepted(job)
         return is_new

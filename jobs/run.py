@@ -51,7 +51,6 @@ class Run:
         self, job: Job, workshop: Workshop, keeper: Keeper, moved: Callable[[Run], None]
     ) -> None:
         self.job = job
-        self.progress = Progress()
         #: Not yet in ComfyUI's queue.
         self.is_ahead = True
         #: Its prompt is yet to end.
@@ -65,6 +64,7 @@ class Run:
         self._is_suspect = job.stage is Stage.RUNNING
         self._taken_up = time.monotonic()
         self._begun = 0.0
+        self._meter = ProgressMeter({})
         self._start_kept: asyncio.Future[None] | None = None
         self._has_begun = False
         #: How it ends that was told to end before its time.
@@ -79,6 +79,15 @@ class Run:
     def is_under_way(self) -> bool:
         """Its prompt has begun, or its result is being published: work would be lost."""
         return self._start_kept is not None or self.job.stage is Stage.PUBLISHING
+
+    @property
+    def progress(self) -> Progress:
+        return self._meter.now
+
+    def seconds_left(self, *, of: float) -> float:
+        """What is left of a prompt that takes so long as a rule."""
+        since = time.monotonic() - self._meter.told_at
+        return max(0.0, of * (1.0 - self._meter.share) - since)
 
     def cancel(self) -> None:
         """Have it end cancelled, unless its end is decided: what is published stays."""
@@ -177,7 +186,8 @@ class Run:
     def _place(self) -> AbstractAsyncContextManager[None]:
         places = self._shop.places
         source = "queue" if self.job.is_shared else "http"
-        return places.take(places.number if self._is_suspect else 1, source)
+        count = places.number if self._is_suspect else 1
+        return places.take(count, source, priority=self.job.priority)
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
@@ -189,27 +199,34 @@ class Run:
         return names
 
     async def _execute(self, workflow: Workflow, images: dict[str, str]) -> Ending:
-        job, host = self.job, self._shop.host
-        folder = f"{FOLDER}/{job.job_id}/{job.attempt + 1}"
-        graph = render(workflow, job.parameters, images=images, prefix=folder)
-        limit_seconds = min(self._shop.settings.job_timeout, workflow.max_run_seconds or inf)
-        prompt = Prompt(job.next_prompt_id, graph, folder, limit_seconds)
-        meter = ProgressMeter(graph)
-
-        def hear(event: str, data: dict[str, Any]) -> None:
-            if event == "execution_start":
-                self._start()
-                self._shop.metrics.prompt_began(job.job_id, taken_up=self._taken_up)
-            meter.hear(event, data)
-            self.progress = meter.now
-            self._shop.watchers.tell(self.job.job_id)
-
+        host, estimates = self._shop.host, self._shop.estimates
+        prompt = self._prompt(workflow, images)
+        self._meter = ProgressMeter(prompt.graph, estimates.node_seconds(workflow.slug))
         if host.is_idle:
             await self._start()
-        ending = await host.run(prompt, hear)
+        ending = await host.run(prompt, self._hear)
         # However it ended it was an attempt, or a prompt that is removed would come back for ever.
         await self._start()
+        if ending.failure is None:
+            spent = time.monotonic() - self._begun
+            estimates.learn(workflow.slug, spent, self._meter.seconds)
         return ending
+
+    def _prompt(self, workflow: Workflow, images: dict[str, str]) -> Prompt:
+        folder = f"{FOLDER}/{self.job.job_id}/{self.job.attempt + 1}"
+        graph = render(workflow, self.job.parameters, images=images, prefix=folder)
+        limit_seconds = min(self._shop.settings.job_timeout, workflow.max_run_seconds or inf)
+        return Prompt(self.job.next_prompt_id, graph, folder, limit_seconds)
+
+    def _hear(self, event: str, data: dict[str, Any]) -> None:
+        if event == "preview":
+            self._shop.previews.show(self.job.job_id, data["image"])
+            return
+        if event == "execution_start":
+            self._start()
+            self._shop.metrics.prompt_began(self.job.job_id, taken_up=self._taken_up)
+        self._meter.hear(event, data)
+        self._shop.watchers.tell(self.job.job_id)
 
     def _start(self) -> asyncio.Future[None]:
         """Count the attempt, once; the future ends when that is on disk."""
@@ -218,6 +235,7 @@ class Run:
             self._is_now(self.job.running(now=time.time()))
             self._set_alarm()
             self._start_kept = asyncio.ensure_future(self._keep(self.job))
+            self._moved(self)
         return self._start_kept
 
     async def _publish(self, outputs: tuple[Output, ...] | None) -> Job:

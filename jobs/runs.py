@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from .job import Job, Stage
+from .job import RANKS, Job, Priority, Stage
 from .prompt import Progress
 from .run import Run
 from .workshop import Keeper, Workshop
@@ -25,10 +25,10 @@ class Runs:
         self._ended = ended
         self._runs: dict[str, Run] = {}
 
-    @property
-    def ahead(self) -> int:
-        """How many are not yet in ComfyUI's queue."""
-        return sum(run.is_ahead for run in self._runs.values())
+    def ahead(self, least: Priority) -> int:
+        """How many of this priority at least are not yet in ComfyUI's queue."""
+        runs = self._runs.values()
+        return sum(run.is_ahead and RANKS[run.job.priority] <= RANKS[least] for run in runs)
 
     @property
     def unrun(self) -> int:
@@ -51,6 +51,10 @@ class Runs:
         self._runs[job.job_id] = run
         self._shop.watchers.tell(job.job_id)
         return run
+
+    def __iter__(self) -> Iterator[Run]:
+        """In the order in which they were begun."""
+        return iter(self._runs.values())
 
     def find(self, job_id: str) -> Run | None:
         return self._runs.get(job_id)

@@ -6,29 +6,31 @@ others have their content in their keys, so outputs of two attempts never mix.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from .bucket import Bucket, Found, NewObject
-from .errors import JobFailed, ObjectUnknown, OutputLost, PublishFailed, UnknownOutput
+from .errors import (
+    InputFetchFailed,
+    JobFailed,
+    ObjectUnknown,
+    OutputLost,
+    PublishFailed,
+    UnknownOutput,
+)
 from .job import Job, Output
 from .links import Links, key_of
 from .outputs import describe, intact
 from .pictures import extension_of
+from .published import REMOVAL_SECONDS, document_of, listing_of, outputs_in, remove_objects
 from .s3 import PATIENCE_SECONDS
 from .threads import off_loop
 
 log = logging.getLogger(__name__)
 
-#: Somebody waits for a removal, and can ask again.
-REMOVAL_SECONDS = 10.0
-
-_outputs = TypeAdapter(tuple[Output, ...])
+UNREADABLE = "The result cannot be read from the bucket now, or is no longer there."
 
 
 class S3Results:
@@ -87,19 +89,22 @@ class S3Results:
 
     async def remove(self, job: Job) -> None:
         """Delete what was published for a job. Raises StorageDenied or StorageUnreachable."""
-        ours = self._bucket.uri("")
-        uris = [output.s3_uri for output in job.outputs if output.s3_uri]
-        keys = [key_of(uri) for uri in uris if uri.startswith(ours)]
-        if keys:
-            stem = keys[0].rpartition(".")[0]
-            listing = _listing(stem, job.job_id, _document(job.outputs))
-            # The mark goes last: until then it can be told what there is.
-            patience = min(self._patience, REMOVAL_SECONDS)
-            await self._bucket.delete([listing.key, *reversed(keys)], patience=patience)
+        patience = min(self._patience, REMOVAL_SECONDS)
+        await remove_objects(self._bucket, job, patience=patience)
 
     def path(self, job: Job, number: int) -> Path:
         """Raises UnknownOutput: the files are not on this machine."""
         raise UnknownOutput()
+
+    async def read(self, job: Job, number: int) -> bytes:
+        """The content of one output of a completed job. Raises UnknownOutput without it."""
+        uri = job.outputs[number].s3_uri or ""
+        if not uri.startswith(self._bucket.uri("")):
+            raise UnknownOutput()
+        try:
+            return b"".join([chunk async for chunk in self._bucket.download(key_of(uri))])
+        except InputFetchFailed as error:
+            raise UnknownOutput(UNREADABLE) from error
 
     async def _upload(self, job: Job, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
         for number in range(1, len(outputs)):
@@ -114,11 +119,11 @@ class S3Results:
 
     async def _mark(self, job: Job, outputs: tuple[Output, ...]) -> NewObject:
         """The first output. Its metadata tell of all, or where that is told if they are many."""
-        document = _document(outputs)
+        document = document_of(outputs)
         mark = self._object(job, 0, outputs[0], {"outputs": document.decode()})
         if mark.metadata_fits:
             return mark
-        listing = _listing(self._stem(job), job.job_id, document)
+        listing = listing_of(self._stem(job), job.job_id, document)
         await self._put(listing)
         return self._object(job, 0, outputs[0], {"outputs-key": listing.key})
 
@@ -127,7 +132,7 @@ class S3Results:
             document: str | bytes = await self._bucket.read(key, patience=self._patience)
         else:
             document = mark.metadata["outputs"]
-        return _outputs.validate_json(document)
+        return outputs_in(document)
 
     async def _put(self, new: NewObject) -> bool:
         return await self._bucket.put_once(new, patience=self._patience)
@@ -163,15 +168,3 @@ class S3Results:
 
     def _stem(self, job: Job) -> str:
         return "/".join(filter(None, (self._prefix, job.workflow, job.job_id)))
-
-
-def _document(outputs: tuple[Output, ...]) -> bytes:
-    """All outputs of a job, to be read by `find`."""
-    return _outputs.dump_json(outputs, exclude_defaults=True)
-
-
-def _listing(stem: str, job_id: str, document: bytes) -> NewObject:
-    """Where that lies if it is too long for the metadata of the mark."""
-    sha256 = hashlib.sha256(document).hexdigest()
-    key = f"{stem}-outputs-{sha256[:12]}.json"
-    return NewObject(key, document, sha256, "application/json", job_id)

@@ -35,6 +35,11 @@ class Watchers:
             if not self._changed[job_id]:
                 del self._changed[job_id]
 
+    @property
+    def watched(self) -> list[str]:
+        """The jobs that somebody watches."""
+        return list(self._changed)
+
     def tell(self, job_id: str) -> None:
         """The job has changed."""
         for changed in self._changed.get(job_id, ()):

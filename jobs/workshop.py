@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..workflows import Takes
 from .disk import Disk
 from .errors import JobFailed
+from .estimates import Estimates
 from .inputs import Inputs
-from .job import Job, Output, Rendered
+from .job import RANKS, Job, Output, Priority, Rendered
+from .line import Line
 from .links import Link
 from .metrics import WorkMetrics
 from .offer import Offer
+from .previews import Previews
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
 from .store import Store
@@ -36,6 +40,7 @@ class Host(Protocol):
     def start(self) -> None: ...
     async def run(self, prompt: Prompt, hear: Callable[[str, dict[str, Any]], None]) -> Ending: ...
     def lacks(self, graph: dict[str, Any]) -> list[Lack]: ...
+    def takes(self, class_type: str) -> Mapping[str, Takes]: ...
 
 
 class Results(Protocol):
@@ -50,6 +55,7 @@ class Results(Protocol):
     async def remove(self, job: Job) -> None: ...
     async def link(self, output: Output) -> Link | None: ...
     def path(self, job: Job, number: int) -> Path: ...
+    async def read(self, job: Job, number: int) -> bytes: ...
 
 
 class Keeper(Protocol):
@@ -66,22 +72,23 @@ class Disowned(Exception):
 class Places:
     """The places for our prompts in ComfyUI's queue.
 
-    First come, first served; but sources of jobs take turns, so that none waits for all of another.
+    High priority first, then first come, first served; but sources of jobs take turns, so that
+    none waits for all of another.
     """
 
     def __init__(self, number: int = 2) -> None:
         self.number = number
         self._free = number
-        #: Who waits, by source; the source that was served longest ago comes first.
-        self._lines: dict[str, deque[_Ticket]] = {}
+        self._lines = {priority: _Lines() for priority in RANKS}
 
     @asynccontextmanager
-    async def take(self, count: int, source: str = "") -> AsyncIterator[None]:
+    async def take(
+        self, count: int, source: str = "", priority: Priority = "normal"
+    ) -> AsyncIterator[None]:
         """Hold `count` places; all of them means to run alone."""
-        ticket = _Ticket(count, asyncio.get_running_loop().create_future())
-        if source not in self._lines:
-            self._lines = {source: deque(), **self._lines}
-        self._lines[source].append(ticket)
+        ticket = _Ticket(count, source, asyncio.get_running_loop().create_future())
+        lines = self._lines[priority]
+        lines.join(ticket)
         self._serve()
         try:
             await ticket.called
@@ -90,29 +97,51 @@ class Places:
             if ticket.is_served:
                 self._free += count
             else:
-                self._lines[source].remove(ticket)
+                lines.leave(ticket)
             self._serve()
 
     def _serve(self) -> None:
-        while source := next((name for name, line in self._lines.items() if line), None):
-            ticket = self._lines[source][0]
-            # Nobody overtakes one who needs more room: he would wait for ever.
-            if ticket.count > self._free:
+        while lines := next((each for each in self._lines.values() if each.first), None):
+            ticket = lines.first
+            # Nobody of his priority overtakes one who needs more room: he would wait for ever.
+            if ticket is None or ticket.count > self._free:
                 return
             self._free -= ticket.count
-            line = self._lines.pop(source)
-            line.popleft()
-            ticket.is_served = True
-            self._lines[source] = line
-            if not ticket.called.done():
-                ticket.called.set_result(None)
+            lines.serve(ticket)
 
 
 @dataclass(eq=False)
 class _Ticket:
     count: int
+    source: str
     called: asyncio.Future[None]
     is_served: bool = False
+
+
+class _Lines:
+    """Who waits, by source; the source that was served longest ago comes first."""
+
+    def __init__(self) -> None:
+        self._by_source: dict[str, deque[_Ticket]] = {}
+
+    @property
+    def first(self) -> _Ticket | None:
+        return next((line[0] for line in self._by_source.values() if line), None)
+
+    def join(self, ticket: _Ticket) -> None:
+        if ticket.source not in self._by_source:
+            self._by_source = {ticket.source: deque(), **self._by_source}
+        self._by_source[ticket.source].append(ticket)
+
+    def leave(self, ticket: _Ticket) -> None:
+        self._by_source[ticket.source].remove(ticket)
+
+    def serve(self, ticket: _Ticket) -> None:
+        self.leave(ticket)
+        self._by_source[ticket.source] = self._by_source.pop(ticket.source)
+        ticket.is_served = True
+        if not ticket.called.done():
+            ticket.called.set_result(None)
 
 
 class Spool:
@@ -155,6 +184,9 @@ class Workshop:
     settings: Settings
     places: Places = field(default_factory=Places)
     watchers: Watchers = field(default_factory=Watchers)
+    line: Line = field(default_factory=Line)
+    estimates: Estimates = field(default_factory=Estimates)
+    previews: Previews = field(default_factory=Previews)
 
     @cached_property
     def metrics(self) -> WorkMetrics:

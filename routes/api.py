@@ -8,8 +8,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs.keys import Scope
-from . import about, batch, events, jobs, metrics, openapi
+from . import about, batch, events, jobs, metrics, openapi, pages, thumbnails
 from .door import admit
+from .feed import FEEDS, Feeds
 from .problems import problems
 from .record import record
 from .service import SERVICE, SURFACE, Service, Surface
@@ -19,6 +20,9 @@ API = [
     web.get("", about.info),
     web.get("/health", about.health),
     web.get("/openapi.json", openapi.document),
+    web.get("/docs", pages.docs),
+    web.get("/dashboard", pages.dashboard),
+    web.get("/web/{name}", pages.asset),
     web.get("/workflows", about.workflows),
     web.get("/workflows/{slug}", about.workflow),
     web.get("/jobs", jobs.read_all),
@@ -27,6 +31,7 @@ API = [
     web.get("/jobs/{job_id}/events", events.events),
     web.get("/jobs/{job_id}/deliveries", jobs.deliveries),
     web.get(r"/jobs/{job_id}/outputs/{number:\d{1,4}}", jobs.output),
+    web.get(r"/jobs/{job_id}/outputs/{number:\d{1,4}}/thumbnail", thumbnails.thumbnail),
     web.post("/jobs/{job_id}/cancel", jobs.cancel),
     web.post("/{workflow}/jobs", jobs.create),
     web.post("/{workflow}/jobs:batch", batch.create),
@@ -36,7 +41,15 @@ METRICS = [web.get("", metrics.read)]
 BESIDE = [web.get("/health", about.health), web.get("/ready", about.ready)]
 
 #: Answered to everybody.
-PUBLIC: set[Handler] = {about.info, about.health, about.ready, openapi.document}
+PUBLIC: set[Handler] = {
+    about.info,
+    about.health,
+    about.ready,
+    openapi.document,
+    pages.docs,
+    pages.dashboard,
+    pages.asset,
+}
 #: The scope that the rest needs. What stands in neither needs a key to learn that it is not there.
 NEEDS: dict[Handler, Scope] = {
     about.workflows: Scope.READ,
@@ -45,6 +58,7 @@ NEEDS: dict[Handler, Scope] = {
     jobs.read_all: Scope.READ,
     jobs.read: Scope.READ,
     jobs.output: Scope.READ,
+    thumbnails.thumbnail: Scope.READ,
     events.events: Scope.READ,
     jobs.deliveries: Scope.READ,
     jobs.create: Scope.SUBMIT,
@@ -58,7 +72,7 @@ OURS = web.AppKey("unified_api", list[web.Application])
 
 def mount(app: web.Application, service: Service, surface: Surface) -> None:
     """Serve the API on an application that has not started, beside whatever else it serves."""
-    app[SERVICE], app[SURFACE] = service, surface
+    app[SERVICE], app[SURFACE], app[FEEDS] = service, surface, Feeds(service)
     app[OURS] = [_guarded(app, PREFIX, API), _guarded(app, "/metrics", METRICS)]
     app.add_routes(BESIDE)
 

@@ -14,7 +14,6 @@ from ..jobs.errors import (
     MalformedBody,
     UnifiedApiError,
 )
-from ..jobs.prompt import Progress
 from ..workflows import Violation
 from .body import in_time, read_batch
 from .deadline import cancel_after_of
@@ -74,6 +73,6 @@ async def _accepted(
     if item.get(KEY) is not None:
         key = fit_idempotency_key(item[KEY])
     body = {name: value for name, value in item.items() if name != KEY}
-    job, is_replay = await submit(request, body, key=key, cancel_after=cancel_after)
-    view = await shown(request, job, Progress())
+    job, is_replay, progress = await submit(request, body, key=key, cancel_after=cancel_after)
+    view = await shown(request, job, progress)
     return {"status": 200 if is_replay else 202, "job": view.model_dump()}

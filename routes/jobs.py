@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
 from ..jobs.errors import InvalidQuery
 from ..jobs.job import Status, Submitted, rfc3339
 from ..jobs.keys import Scope
-from ..jobs.prompt import Progress
 from ..jobs.rehearsal import pass_over, rehearse
 from ..jobs.selection import Selection
 from ..workflows import Workflow
@@ -20,11 +19,10 @@ from .deadline import cancel_after_of
 from .door import caller_of, idempotency_key_of
 from .events import settled, wait_of
 from .moments import moment_of
+from .query import flag_of, number_of
 from .service import service_of, surface_of
 from .shown import own_job, shown
 from .view import PREFIX, JobView
-
-T = TypeVar("T")
 
 POLL_SECONDS = 2
 DEFAULT_PAGE, LARGEST_PAGE = 20, 100
@@ -33,11 +31,10 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 async def create(request: web.Request) -> web.Response:
-    if _flag(request, "dry_run"):
+    if flag_of(request, "dry_run"):
         return await _rehearsed(request)
     wait = wait_of(request)
-    job, is_replay = await _submitted(request)
-    progress = Progress()
+    job, is_replay, progress = await _submitted(request)
     headers = {"Location": f"{PREFIX}/jobs/{job.job_id}", "Retry-After": str(POLL_SECONDS)}
     if is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -89,7 +86,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def read_all(request: web.Request) -> web.Response:
-    limit = _number(request, "limit", DEFAULT_PAGE)
+    limit = number_of(request, "limit", DEFAULT_PAGE)
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidQuery(f"`limit` must be between 1 and {LARGEST_PAGE}.")
     caller = caller_of(request)
@@ -100,7 +97,7 @@ async def read_all(request: web.Request) -> web.Response:
         created_after=moment_of(request, "created_after"),
         created_before=moment_of(request, "created_before"),
     )
-    after = _number(request, "after", None)
+    after = number_of(request, "after", None)
     found = await service_of(request).list(selection, limit=limit + 1, after=after)
     page, has_more = found[:limit], len(found) > limit
     views = [await shown(request, job, progress) for _, job, progress in page]
@@ -186,19 +183,3 @@ def _status(request: web.Request) -> Status | None:
     except ValueError:
         known = ", ".join(status.value for status in Status)
         raise InvalidQuery(f"`status` must be one of: {known}.") from None
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    given = request.query.get(name, "false")
-    if given not in ("true", "false"):
-        raise InvalidQuery(f"`{name}` must be true or false.")
-    return given == "true"
-
-
-def _number(request: web.Request, name: str, default: T) -> int | T:
-    given = request.query.get(name)
-    if given is None:
-        return default
-    if not given.isascii() or not given.isdigit() or len(given) > 18:
-        raise InvalidQuery(f"`{name}` must be a number from an earlier reply, or a small one.")
-    return int(given)

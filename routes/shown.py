@@ -27,13 +27,20 @@ async def own_job(request: web.Request) -> tuple[Job, Progress]:
 
 
 async def shown(request: web.Request, job: Job, progress: Progress) -> JobView:
-    links = [await service_of(request).link(output) for output in job.outputs]
-    return view(job, progress, links, origin_of(request))
+    return await seen_from(origin_of(request), service_of(request).link, job, progress)
+
+
+async def seen_from(
+    origin: str, link: Callable[[Output], Awaitable[Link | None]], job: Job, progress: Progress
+) -> JobView:
+    """The job with fresh links, which begin with `origin` where they lead here."""
+    links = [await link(output) for output in job.outputs]
+    return view(job, progress, links, origin)
 
 
 async def described(
     job: Job, link: Callable[[Output], Awaitable[Link | None]], origin: str
 ) -> dict[str, Any]:
     """The job as JSON, for one who did not ask."""
-    links = [await link(output) for output in job.outputs]
-    return view(job, Progress(), links, origin.rstrip("/")).model_dump(mode="json")
+    seen = await seen_from(origin.rstrip("/"), link, job, Progress())
+    return seen.model_dump(mode="json")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..jobs.job import ErrorDetail, Job, Output, Status, Timings, rfc3339
+from ..jobs.job import ErrorDetail, Job, Output, Priority, Status, Timings, rfc3339
 from ..jobs.links import Link
 from ..jobs.prompt import Progress
 
@@ -21,10 +21,14 @@ class View(BaseModel):
 
 
 class ProgressView(View):
+    """Position 1 is the next to run. Both it and the time left are null when not known or over."""
+
     percent: int
     node: str | None
     step: int | None
     steps: int | None
+    queue_position: int | None = None
+    eta_seconds: int | None = None
 
 
 class OutputView(View):
@@ -59,6 +63,7 @@ class JobView(View):
     outputs: list[OutputView]
     parameters: dict[str, Any]
     metadata: dict[str, Any]
+    priority: Priority
     attempt: int
     created_at: str | None
     started_at: str | None
@@ -84,10 +89,11 @@ def view(job: Job, progress: Progress, links: Sequence[Link | None], origin: str
         result_url=result_url,
         workflow=job.workflow,
         stage=job.stage.value if job.stage else None,
-        progress=_progress(job, progress),
+        progress=progress_view(job, progress),
         outputs=outputs,
         parameters=job.parameters,
         metadata=job.metadata,
+        priority=job.priority,
         attempt=job.attempt,
         created_at=rfc3339(job.created_at),
         started_at=rfc3339(job.started_at),
@@ -112,7 +118,7 @@ def _urls(job: Job) -> Urls:
     return Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel")
 
 
-def _progress(job: Job, progress: Progress) -> ProgressView:
+def progress_view(job: Job, progress: Progress) -> ProgressView:
     if job.status is Status.COMPLETED:
         return ProgressView(percent=100, node=None, step=None, steps=None)
     return ProgressView(**vars(progress))

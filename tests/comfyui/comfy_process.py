@@ -53,7 +53,7 @@ class ComfyProcess:
         self.options = options
         self.nodes = ("probe_nodes", *nodes)
         self.environment = environment
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / f"comfyui-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -209,7 +209,7 @@ def _texts(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_process import ComfyProcess
+from browser import chromium, open_page
+from comfy_process import ComfyProcess, free_port
 from picture_server import PictureServer
 from PIL import Image
+
+__all__ = ["chromium", "open_page"]
 
 NEWEST, OLDEST = "0.30.0", "0.16.3"
 #: Nobody listens there.
 NOBODY = "127.0.0.1:9"
+RECEIVER_SECRET = "whsec_" + "c2hhcmVkIHdpdGggdGhlIHJlY2VpdmVyIQ=="
 
 StartComfy = Callable[..., ComfyProcess]
 
@@ -26,9 +30,18 @@ def pictures() -> Iterator[PictureServer]:
 
 
 @pytest.fixture(scope="session")
-def allowed(pictures: PictureServer) -> dict[str, str]:
-    """The setting that lets a ComfyUI fetch from the picture server, and from where nobody is."""
-    return {"UNIFIED_API_ALLOW_HOSTS": f"{pictures.address}, {NOBODY}"}
+def receiver_place() -> str:
+    """Where a test may take webhooks, of ComfyUIs that have what is `allowed`."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def allowed(pictures: PictureServer, receiver_place: str) -> dict[str, str]:
+    """The settings that let a ComfyUI reach the picture server, a receiver, and nobody's port."""
+    return {
+        "UNIFIED_API_ALLOW_HOSTS": f"{pictures.address}, {receiver_place}, {NOBODY}",
+        "UNIFIED_API_WEBHOOK_SECRET": RECEIVER_SECRET,
+    }
 
 
 @pytest.fixture(scope="session")

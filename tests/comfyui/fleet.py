@@ -167,7 +167,7 @@ class Orchestrator:
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
         port = free_port()
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._log = log
         ours = {"UNIFIED_API_PORT": str(port), "UNIFIED_API_WORKFLOWS_DIR": str(DEFINITIONS)}
         self._environment = {**environment, **ours}
@@ -191,30 +191,30 @@ class Orchestrator:
 
     def submit(self, parameters: dict[str, Any]) -> str:
         """The id of a new job of the probe."""
-        response = requests.post(self._url + PATH, json=parameters, timeout=30)
+        response = requests.post(self.url + PATH, json=parameters, timeout=30)
         assert response.status_code == 202, response.text
         return str(response.json()["job_id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
-        response = requests.get(f"{self._url}/api/v1/jobs/{job_id}", timeout=30)
+        response = requests.get(f"{self.url}/api/v1/jobs/{job_id}", timeout=30)
         assert response.status_code == 200, response.text
         return dict(response.json())
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        response = requests.post(f"{self._url}/api/v1/jobs/{job_id}/cancel", timeout=30)
+        response = requests.post(f"{self.url}/api/v1/jobs/{job_id}/cancel", timeout=30)
         assert response.status_code == 200, response.text
         return dict(response.json())
 
     def tagged(self, tag: str) -> list[str]:
         """The ids of the jobs that were given this tag."""
-        listed = requests.get(f"{self._url}/api/v1/jobs?limit=100", timeout=30).json()["data"]
+        listed = requests.get(f"{self.url}/api/v1/jobs?limit=100", timeout=30).json()["data"]
         return [job["job_id"] for job in listed if job["parameters"].get("tag") == tag]
 
     def _is_ready(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise AssertionError(f"the orchestrator ended:\n{self._log.read_text()[-4000:]}")
         try:
-            return requests.get(f"{self._url}/ready", timeout=5).ok
+            return requests.get(f"{self.url}/ready", timeout=5).ok
         except requests.ConnectionError:
             return False
 

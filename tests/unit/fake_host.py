@@ -85,6 +85,8 @@ class FakeHost:
         self.gate.set()
         self.endings: list[Ending | Exception] = []
         self.lacking = []
+        #: What the inputs of a node class take.
+        self.taking = {}
         #: Prompts that began, in order, and whom to tell of the one that runs.
         self.prompts = []
         self.hear = None
@@ -102,6 +104,9 @@ class FakeHost:
 
     def lacks(self, graph):
         return [lack for lack in self.lacking if lack.node_id in graph]
+
+    def takes(self, class_type):
+        return self.taking.get(class_type, {})
 
     async def run(self, prompt, hear):
         self.company.append((prompt, tuple(self.queue)))
@@ -187,7 +192,7 @@ class Bench:
             store=store,
             inputs=Inputs(self._folder / "input", settings),
             results=results or LocalResults(self.results_folder),
-            offer=Offer(Catalog([self.definitions]), host.lacks),
+            offer=Offer(Catalog([self.definitions]), host.lacks, host.takes),
             disk=Disk({"output": self._folder}, min_free_bytes=settings.min_free_bytes),
             spool=Spool(settings.spool_bytes),
             settings=settings,

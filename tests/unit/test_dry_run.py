@@ -70,6 +70,7 @@ async def test_a_picture_that_is_sent_along_is_not_kept(client, picture, tmp_pat
     [
         (DRAW, {"size": 0}, "invalid_parameters"),
         (DRAW, {"metadata": []}, "invalid_parameters"),
+        (DRAW, {"priority": "low"}, "invalid_parameters"),
         (EDIT, {}, "invalid_parameters"),
         (EDIT, {"image_url": "data:image/png;base64,?"}, "input_invalid"),
         ("/api/v1/nothing/jobs?dry_run=true", {}, "unknown_workflow"),

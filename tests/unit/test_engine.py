@@ -278,7 +278,7 @@ async def test_progress_is_shown_while_a_prompt_runs(engine, bench):
 
     _, progress = await engine.get(job.job_id)
 
-    assert (progress.percent, progress.node, progress.step, progress.steps) == (37, "Draw", 3, 4)
+    assert (progress.percent, progress.node, progress.step, progress.steps) == (60, "Draw", 3, 4)
 
 
 async def test_the_list_shows_the_newest_first_as_they_are_now(engine, bench):
@@ -404,6 +404,24 @@ async def test_a_prompt_that_vanishes_too_often_fails(bench):
 
 
 # What a crash leaves behind
+
+
+async def test_a_job_of_high_priority_begins_before_all_but_what_comfyui_has(bench):
+    bench.host.gate.clear()
+    engine = await bench.open(fetch_ahead=2)
+    normal = [await accepted(engine, "draw", {"seed": number}) for number in range(6)]
+    await bench.until(lambda: all_taken_up(engine, normal[:4]))
+
+    high = [
+        await accepted(engine, "draw", {"seed": number, "priority": "high"}) for number in (7, 8)
+    ]
+    await bench.until(lambda: all_taken_up(engine, high))
+    bench.host.gate.set()
+
+    for job in (*normal, *high):
+        await bench.ended(engine, job)
+    begun = [prompt.graph["1"]["inputs"]["seed"] for prompt in bench.host.prompts]
+    assert begun == [0, 1, 7, 8, 2, 3, 4, 5]
 
 
 async def test_a_waiting_job_is_run_after_a_restart(bench):

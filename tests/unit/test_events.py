@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 
 import pytest
 from aiohttp import web
+from PIL import Image
 from unified_api.routes import mount
 from unified_api.routes.limits import Limits, Streams
 from unified_api.routes.service import Surface
@@ -42,7 +45,7 @@ async def read_events(reply):
     """Events until the stream ends, as (name, id, data)."""
     frames = (await reply.text()).split("\n\n")
     fields = [dict(line.split(": ", 1) for line in frame.split("\n")) for frame in frames if frame]
-    return [(f["event"], f["id"], json.loads(f["data"])) for f in fields if "event" in f]
+    return [(f["event"], f.get("id"), json.loads(f["data"])) for f in fields if "event" in f]
 
 
 async def test_a_stream_begins_with_the_whole_job_and_ends_with_its_end(client, bench) -> None:
@@ -87,7 +90,137 @@ async def test_progress_is_told_twice_a_second_at_most(client, bench) -> None:
 
     told = [data for name, _, data in await read_events(stream) if name == "progress"]
     assert 1 <= len(told) <= 3
-    assert set(told[0]) == {"percent", "node", "step", "steps"}
+    assert set(told[0]) == set(job["progress"])
+
+
+async def test_the_last_of_many_steps_is_told_before_a_pause(client, bench) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    stream = await client.get(job["urls"]["events"])
+    await stream.content.readuntil(b"event: status")
+
+    for step in range(1, 21):
+        state = {"state": "running", "value": step, "max": 20}
+        bench.host.hear("progress_state", {"nodes": {"1": state}})
+        await asyncio.sleep(0)
+
+    await stream.content.readuntil(b'"step":20')
+    bench.host.gate.set()
+
+
+async def test_one_who_comes_later_is_told_how_far_it_is_at_once(client, bench) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    early = await client.get(job["urls"]["events"])
+    state = {"state": "running", "value": 3, "max": 4}
+    bench.host.hear("progress_state", {"nodes": {"1": state}})
+    await early.content.readuntil(b"event: progress")
+
+    late = await client.get(job["urls"]["events"])
+    bench.host.gate.set()
+    first, *_ = await read_events(late)
+
+    assert (first[0], first[2]["progress"]["step"]) == ("status", 3)
+
+
+async def test_all_who_watch_a_job_are_told_the_same(client, bench) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    streams = [await client.get(job["urls"]["events"]) for _ in range(3)]
+    bench.host.gate.set()
+
+    told = [await read_events(stream) for stream in streams]
+
+    assert told[0] == told[1] == told[2]
+    assert told[0][-1][2]["status"] == "completed"
+
+
+async def test_who_waits_is_told_when_the_line_moves(client, bench) -> None:
+    bench.host.gate.clear()
+    first = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    jobs = [await submitted(client) for _ in range(3)]
+    assert [job["progress"]["queue_position"] for job in jobs] == [1, 2, 3]
+    stream = await client.get(jobs[2]["urls"]["events"])
+    await frame_of(stream, "status")
+
+    await client.post(first["urls"]["cancel"])
+
+    moved = json.loads((await frame_of(stream, "progress"))["data"])
+    assert moved["queue_position"] == 2
+    bench.host.gate.set()
+    assert [data for name, _, data in await read_events(stream)][-1]["status"] == "completed"
+
+
+# Previews
+
+
+async def test_previews_come_small_and_without_ids_to_those_who_ask(
+    client, bench, engine, picture
+) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    asked = await client.get(job["urls"]["events"], params={"previews": "true"})
+    silent = await client.get(job["urls"]["events"])
+    await bench.until(lambda: engine._shop.previews._screens)
+
+    large = memoryview(picture("teal", size=(1024, 512), kind="JPEG"))
+    bench.host.hear("preview", {"image": large})
+    shown = json.loads((await frame_of(asked, "preview"))["data"])
+    bench.host.gate.set()
+
+    small = Image.open(io.BytesIO(base64.b64decode(shown.pop("data"))))
+    assert shown == {"content_type": "image/jpeg", "width": 256, "height": 128}
+    assert (small.format, small.size) == ("JPEG", (256, 128))
+    assert "preview" not in [name for name, *_ in await read_events(silent)]
+    assert (await read_events(asked))[-1][2]["status"] == "completed"
+
+
+async def test_a_preview_has_no_id(client, bench, engine, picture) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    await bench.until(lambda: bench.host.prompts)
+    stream = await client.get(job["urls"]["events"], params={"previews": "true"})
+    await bench.until(lambda: engine._shop.previews._screens)
+
+    bench.host.hear("preview", {"image": memoryview(picture("teal"))})
+
+    assert "id" not in await frame_of(stream, "preview")
+    bench.host.gate.set()
+
+
+async def test_nobody_keeps_previews_once_who_asked_has_gone(client, bench, engine) -> None:
+    bench.host.gate.clear()
+    job = await submitted(client)
+    stream = await client.get(job["urls"]["events"], params={"previews": "true"})
+    screens = engine._shop.previews._screens
+    await bench.until(lambda: screens)
+
+    bench.host.gate.set()
+    await read_events(stream)
+
+    await bench.until(lambda: not screens)
+
+
+async def test_a_wish_for_previews_is_true_or_false(client) -> None:
+    job = await submitted(client)
+
+    reply = await client.get(job["urls"]["events"], params={"previews": "1"})
+
+    assert (reply.status, (await reply.json())["code"]) == (400, "invalid_query")
+
+
+async def frame_of(stream, name):
+    """The fields of the next event of this name."""
+    while True:
+        lines = (await stream.content.readuntil(b"\n\n")).decode().strip().split("\n")
+        fields = dict(line.split(": ", 1) for line in lines)
+        if fields.get("event") == name:
+            return fields
 
 
 async def test_the_stream_of_a_finished_job_is_its_end(client, bench) -> None:

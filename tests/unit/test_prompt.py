@@ -21,14 +21,70 @@ def state(node, state, value=0, most=0):
     return {"nodes": {node: {"state": state, "value": value, "max": most}}}
 
 
-def test_progress_counts_nodes_and_the_steps_of_the_running_one():
+class Clock:
+    """Stands still but for what is added to it."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_progress_counts_steps_while_no_times_are_known():
     meter = ProgressMeter(GRAPH)
 
     meter.hear("progress_state", state("1", "finished"))
     meter.hear("progress_state", state("2", "running", 5, 10))
 
     now = meter.now
-    assert (now.percent, now.node, now.step, now.steps) == (37, "KSampler", 5, 10)
+    # One step of a node, five of ten of another, and one each of two that are to come.
+    assert (now.percent, now.node, now.step, now.steps) == (46, "KSampler", 5, 10)
+
+
+def test_nodes_weigh_what_they_took_before():
+    meter = ProgressMeter(GRAPH, {"1": 2.0, "2": 7.0, "3": 1.0, "4": 0.0})
+
+    meter.hear("progress_state", state("1", "finished"))
+    loaded = meter.now.percent
+    meter.hear("progress_state", state("2", "running", 5, 10))
+
+    assert (loaded, meter.now.percent) == (20, 55)
+
+
+def test_a_node_that_never_ran_before_weighs_what_is_usual():
+    meter = ProgressMeter(GRAPH, {"1": 2.0, "2": 96.0, "3": 1.0})
+
+    meter.hear("progress_state", state("4", "finished"))
+
+    assert meter.now.percent == int(100 * 2 / 101)
+
+
+def test_what_each_node_took_is_known_afterwards():
+    clock = Clock()
+    meter = ProgressMeter(GRAPH, clock=clock)
+
+    meter.hear("execution_cached", {"nodes": ["1"]})
+    meter.hear("progress_state", state("2", "running", 0, 2))
+    clock.now = 3.0
+    meter.hear("progress_state", state("2", "running", 1, 2))
+    clock.now = 5.0
+    meter.hear("progress_state", state("2", "finished"))
+    clock.now = 9.0
+    meter.hear("progress_state", state("2", "finished"))
+    meter.hear("progress_state", state("of another graph", "finished"))
+
+    assert meter.seconds == {"1": 0.0, "2": 5.0}
+
+
+def test_it_is_known_since_when_nothing_has_moved():
+    clock = Clock()
+    meter = ProgressMeter(GRAPH, clock=clock)
+
+    for moment, step in ((1.0, 4), (2.0, 5), (3.0, 5)):
+        clock.now = moment
+        meter.hear("progress_state", state("2", "running", step, 10))
+
+    assert meter.told_at == 2.0
 
 
 def test_a_node_is_told_by_its_title_or_else_by_its_class():
@@ -89,9 +145,12 @@ events = st.tuples(
 ) | st.tuples(st.just("execution_cached"), st.fixed_dictionaries({"nodes": st.lists(nodes)}))
 
 
-@given(st.lists(events))
-def test_the_percentage_never_falls_and_never_reaches_the_end(heard):
-    meter, seen = ProgressMeter(GRAPH), [0]
+times = st.dictionaries(nodes, st.floats(0, 1000))
+
+
+@given(st.lists(events), times)
+def test_the_percentage_never_falls_and_never_reaches_the_end(heard, seconds):
+    meter, seen = ProgressMeter(GRAPH, seconds), [0]
 
     for event, data in heard:
         meter.hear(event, data)

@@ -16,6 +16,7 @@ from PIL import Image
 from unified_api.jobs.prompt import Lack
 from unified_api.routes import mount
 from unified_api.routes.service import Surface
+from unified_api.workflows import Takes
 from yarl import URL
 
 from .fake_host import until
@@ -102,7 +103,8 @@ async def test_a_job_is_accepted_and_ends_with_a_picture(ask, ended):
 
     done = await ended(ask, accepted)
     assert (done["status"], done["stage"], done["error"]) == ("completed", None, None)
-    assert done["progress"] == {"percent": 100, "node": None, "step": None, "steps": None}
+    unknown = ("node", "step", "steps", "queue_position", "eta_seconds")
+    assert done["progress"] == {"percent": 100, **dict.fromkeys(unknown)}
     assert done["parameters"] == {"text": "a tree", "seed": 5, "size": 8, "bold": False}
     assert done["result_s3_uri"] == done["result_url"] == done["outputs"][0]["url"]
 
@@ -648,6 +650,34 @@ async def test_the_catalog_shows_every_workflow_with_its_parameters(ask):
     assert set(listed["draw"]["parameters"]["properties"]) == {"text", "seed", "size", "bold"}
     assert listed["edit"]["images"] == ["image_url"]
     assert (await ask("GET", listed["draw"]["urls"]["self"])).json == listed["draw"]
+
+
+async def test_the_catalog_shows_how_long_a_job_may_take(serve, bench):
+    file = bench.definitions / "draw" / "workflow.json"
+    limits = {"limits": {"max_run_seconds": 90}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **limits}))
+    ask = await serve(await bench.open())
+
+    listed = {each["slug"]: each for each in (await ask("GET", f"{API}/workflows")).json["data"]}
+
+    assert listed["draw"]["limits"] == {"max_wait_seconds": None, "max_run_seconds": 90}
+    assert listed["edit"]["limits"] == {"max_wait_seconds": None, "max_run_seconds": None}
+
+
+async def test_what_this_comfyui_takes_is_shown_and_all_that_is_accepted(serve, bench):
+    bench.host.taking = {"Draw": {"text": Takes(choices=("", "cat", "dog"))}}
+    ask = await serve(await bench.open())
+
+    catalog = (await ask("GET", f"{API}/workflows/draw")).json
+    described = (await ask("GET", f"{API}/openapi.json")).json
+    refused = await ask("POST", DRAW, json={"text": "nonsense"})
+
+    assert catalog["parameters"]["properties"]["text"]["enum"] == ["", "cat", "dog"]
+    body = described["paths"][DRAW]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["properties"]["text"]["enum"] == ["", "cat", "dog", None]
+    assert (refused.status, refused.code) == (422, "invalid_parameters")
+    assert refused.json["errors"][0]["allowed"] == ["", "cat", "dog"]
+    assert (await ask("POST", DRAW, json={"text": "cat"})).status == 202
 
 
 async def test_a_workflow_that_cannot_run_is_listed_with_the_reason_and_refused(serve, bench):

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from PIL import Image
 from server import PromptServer
 
 RUNS = Path(folder_paths.get_user_directory()).parent / "runs.txt"
@@ -87,13 +88,37 @@ class ProbeDeafSleep:
         return (torch.zeros((1, 8, 8, 3)),)
 
 
+class ProbeWork:
+    """Multiplies matrices step by step, so that whatever holds Python up makes it slower."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"steps": ("INT", {"default": 100}), "seed": ("INT", {"default": 0})}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, steps, seed):
+        bar = comfy.utils.ProgressBar(steps)
+        matrix = torch.rand((64, 64)) / 64
+        for _ in range(steps):
+            for _ in range(1000):
+                matrix = (matrix @ matrix).clamp(0.01, 0.02)
+            bar.update(1)
+        return (torch.zeros((1, 8, 8, 3)),)
+
+
 class ProbePreviews:
-    """Sends previews of 30 kB to every editor."""
+    """Sends previews of 30 kB to every editor, and shows its picture as samplers do."""
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
-            "required": {"previews": ("INT", {"default": 400})},
+            "required": {
+                "previews": ("INT", {"default": 400}),
+                "seconds": ("FLOAT", {"default": 0.0, "max": 3600.0}),
+            },
             "hidden": {"node_id": "UNIQUE_ID"},
         }
 
@@ -105,9 +130,13 @@ class ProbePreviews:
     def IS_CHANGED(cls, **_):
         return float("nan")
 
-    def run(self, previews, node_id):
-        for _ in range(previews):
+    def run(self, previews, seconds, node_id):
+        bar = comfy.utils.ProgressBar(previews)
+        picture = Image.new("RGB", (1024, 512), "teal")
+        for number in range(previews):
             PromptServer.instance.send_sync(1, b"\0\0\0\1" + os.urandom(30_000))
+            bar.update_absolute(number + 1, previews, ("JPEG", picture, 512))
+            sleep(seconds / previews)
         return (torch.zeros((1, 8, 8, 3)),)
 
 
@@ -147,5 +176,12 @@ class ProbeSilent:
 
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
-    for cls in (ProbePicture, ProbeDeafSleep, ProbePreviews, ProbeFixedName, ProbeSilent)
+    for cls in (
+        ProbePicture,
+        ProbeDeafSleep,
+        ProbeWork,
+        ProbePreviews,
+        ProbeFixedName,
+        ProbeSilent,
+    )
 }
