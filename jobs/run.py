@@ -224,6 +224,8 @@ class Run:
             return
         if event == "execution_start":
             self._start()
+            # Whoever was the second to find ComfyUI idle has waited since.
+            self._begun = time.monotonic()
             self._shop.metrics.prompt_began(self.job.job_id, taken_up=self._taken_up)
         self._meter.hear(event, data)
         self._shop.watchers.tell(self.job.job_id)
