@@ -10,18 +10,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine,
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .condition import Condition
 from .errors import (
+    NOT_DELETED,
     JobFailed,
     JobNotFinished,
     KeptInTable,
     NoRoom,
-    StorageDenied,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
 )
 from .guests import Guests
-from .health import Component, State, unless
+from .health import Component
 from .job import RANKS, Job, Output, Priority, Submitted
 from .line import Waiting
 from .links import Link
@@ -29,13 +30,13 @@ from .outbox import Telling
 from .outlook import Outlook
 from .prompt import Preview, Progress
 from .reception import Reception
-from .retention import forget_old
 from .run import Run, remove_leftovers
 from .runs import Runs
 from .selection import ALL, Selection
 from .store import StoreUnusable
 from .threads import off_loop
 from .thumbnail import Thumbnails
+from .upkeep import look_after_storage, tidy_up
 from .watch import set_within
 from .webhooks import Webhooks
 from .workshop import Workshop
@@ -46,15 +47,11 @@ log = logging.getLogger(__name__)
 
 #: New jobs wake the engine at once; this sweep finds those that are due again.
 SWEEP_SECONDS = 1.0
-#: How often a storage in trouble is asked, and how often old inputs and jobs are deleted.
-PROBE_SECONDS = 10.0
-TIDY_SECONDS = 3600.0
 #: Who waits is told twice a second at most how the line moves.
 TELL_SECONDS = 0.5
 #: How many of an earlier process's runs are looked at to know how long they take.
 RUNS_KNOWN = 200
 
-NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
 SHUTTING_DOWN = "The service is shutting down."
 
 
@@ -67,6 +64,7 @@ class Engine:
         self._shop = workshop
         self._webhooks = webhooks
         self._reception = Reception(workshop)
+        self.condition = Condition(workshop, self._reception, webhooks)
         self._thumbnails = Thumbnails(workshop.results)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
@@ -145,10 +143,10 @@ class Engine:
         Raises UnknownJob, JobNotFinished, KeptInTable or StorageUnavailable.
         """
         job, _ = await self.get(job_id)
-        if not job.status.is_final:
-            raise JobNotFinished()
         if job.is_shared:
             raise KeptInTable()
+        if not job.status.is_final:
+            raise JobNotFinished()
         if run := self._runs.find(job_id):
             # It would be found there until then.
             await run.ended()
@@ -201,35 +199,14 @@ class Engine:
         """An output as a small WebP. Raises UnknownOutput."""
         return await self._thumbnails.of(job, number)
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether ComfyUI has stopped working."""
-        return self._shop.host.problem is not None
-
-    # -- health --------------------------------------------------------------------------------
-
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
-        trouble = self._webhooks.problem
-        return {
-            "comfyui": unless(self._shop.host.problem, State.UNHEALTHY),
-            "store": unless(self._reception.closed, State.UNHEALTHY),
-            "disk": unless(self._shop.disk.problem, State.DEGRADED),
-            "storage": self._storage(),
-            "workflows": self.offer.component,
-            "settings": unless("; ".join(self.setting_problems), State.DEGRADED),
-            **({"webhooks": Component(State.DEGRADED, trouble)} if trouble else {}),
-        }
-
-    @property
-    def setting_problems(self) -> tuple[str, ...]:
-        return (*self._shop.settings.problems, *self.offer.problems)
+        return self.condition.components()
 
     @property
     def is_ready(self) -> bool:
         """Whether a job accepted now would run."""
-        problems = (self._shop.host.problem, self._reception.closed, self._shop.disk.problem)
-        return not any(problems) and any(offered.is_healthy for offered in self.offer.all())
+        return self.condition.is_ready
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -259,8 +236,8 @@ class Engine:
         for job in ours:
             self._runs.begin(job, self._shop.store)
         self._dispatching = self._spawn(self._dispatch())
-        self._spawn(self._look_after_storage())
-        self._spawn(self._tidy_up())
+        self._spawn(look_after_storage(self._shop.results))
+        self._spawn(tidy_up(self._shop))
         self._spawn(self._give_up())
         self._spawn(self.metrics.feel_lag())
         self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
@@ -309,33 +286,12 @@ class Engine:
                 log.exception("the job store could not be searched for old jobs")
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _look_after_storage(self) -> None:
-        """Ask the storage how it is, at the start and while it is in trouble."""
-        await self._shop.results.probe()
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            if self._shop.results.trouble:
-                await self._shop.results.probe()
-
-    async def _tidy_up(self) -> None:
-        while True:
-            await _tried(self._shop.inputs.sweep(self._shop.store.is_mentioned))
-            await _tried(forget_old(self._shop, now=time.time()))
-            await asyncio.sleep(TIDY_SECONDS)
-
-    @property
-    def can_publish(self) -> bool:
-        """Whether the result of another job could be put anywhere."""
-        shop = self._shop
-        is_denied = isinstance(shop.results.trouble, StorageDenied)
-        return not (is_denied or shop.disk.problem or shop.spool.problem)
-
     @property
     def _least(self) -> Priority | None:
         """Of what priority a job must be to be begun now; normal ones never fill all the room."""
         most_ahead = self._shop.settings.fetch_ahead
         for least in reversed(RANKS):
-            if self.can_publish and self._runs.ahead(least) < most_ahead:
+            if self.condition.can_publish and self._runs.ahead(least) < most_ahead:
                 return least
         return None
 
@@ -394,20 +350,6 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _storage(self) -> Component:
-        trouble = self._shop.results.trouble
-        if isinstance(trouble, StorageDenied):
-            return Component(State.UNHEALTHY, str(trouble))
-        return unless(self._shop.spool.problem or str(trouble or ""), State.DEGRADED)
-
-
-async def _tried(tidying: Awaitable[None]) -> None:
-    """What goes wrong is tried again the next time."""
-    try:
-        await tidying
-    except (OSError, sqlite3.Error):
-        log.exception("what is old could not be deleted")
 
 
 def _reason(error: Exception) -> str:

@@ -149,6 +149,9 @@ class NotReady(RequestRefused):
     code = "not_ready"
 
 
+NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
+
+
 class StorageUnavailable(RequestRefused):
     """The job could not be stored, so it was not accepted. Check the disk of the server."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs.errors import (
+    NOT_DELETED,
     BodyTooLarge,
     IdempotencyKeyReused,
     InputInvalid,
@@ -53,7 +54,6 @@ TABLE_AWAY = "The task table cannot be used now. GET /health says why."
 NO_UPLOADS = "This server takes no uploads, since it has no bucket (S3_BUCKET)."
 UPLOAD_FAILED = "The picture could not be stored. GET /health says why."
 NO_RESULTS = "This server cannot delete results, since it has no bucket (S3_BUCKET)."
-NOT_DELETED = "The results could not be deleted, so the job is still there. Try again later."
 KEY_OF_DELETED = "This Idempotency-Key was used before, for a job that has been deleted."
 TOO_LARGE = "The parameters are too large to be sent to a worker."
 

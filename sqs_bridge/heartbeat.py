@@ -95,7 +95,7 @@ class Heartbeat:
         left = self._claimed + self._desk.hold_seconds - time.monotonic()
         if left < self._desk.hold_seconds * MARGIN_PART:
             self._let_go(self.run)
-        if self._desk.engine.is_stuck and self.run.needs_gpu:
+        if self._desk.engine.condition.is_stuck and self.run.needs_gpu:
             post(self._desk.engine_loop, self.run.abandon)
 
     def _let_go(self, run: Run) -> None:

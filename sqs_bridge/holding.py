@@ -251,7 +251,7 @@ class Holding:
         if job.due is not None:
             reason = f"attempt {job.attempt} failed"
             await self._give_back(claim, reason=reason, seconds=self._desk.pause(job.attempt))
-        elif engine.is_stuck and run.is_under_way:
+        elif engine.condition.is_stuck and run.is_under_way:
             # As if the process had died: should the job be why, that is how it is found out.
             await self._put_off(self._desk.hold_seconds)
         else:

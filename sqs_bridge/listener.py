@@ -179,7 +179,8 @@ class SqsListener:
         return not self._bridge.dynamodb.trouble
 
     async def _is_engine_ready(self) -> bool:
-        return self._engine.is_ready and self._engine.can_publish
+        condition = self._engine.condition
+        return condition.is_ready and condition.can_publish
 
     async def _drain(self, *, by_force: bool = False) -> None:
         self._is_draining = True
