@@ -16,8 +16,10 @@ from .service import Service
 from .shown import seen_from
 from .view import ProgressView, progress_view
 
-#: At most two frames of progress a second.
+#: At most two frames of progress a second; fewer where many read them, since ComfyUI's nodes and
+#: the sending of frames share one interpreter.
 PROGRESS_SECONDS = 0.5
+FRAMES_A_SECOND = 500
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Feed:
                     await self._hear(job, progress)
         except Exception as error:  # noqa: BLE001 - it is raised where a page is awaited
             self._turned.set_exception(error)
+            # There is no further page.
+            for task in self._tasks[1:]:
+                task.cancel()
 
     async def _hear(self, job: Job, progress: Progress) -> None:
         if self._page and self._page.is_of(job):
@@ -87,7 +92,7 @@ class Feed:
             if self._page and self._page.job.progress != self._progress:
                 job = self._page.job.model_copy(update={"progress": self._progress})
                 self._turn(replace(self._page, job=job))
-            await asyncio.sleep(PROGRESS_SECONDS)
+            await asyncio.sleep(max(PROGRESS_SECONDS, self.readers / FRAMES_A_SECOND))
 
     async def _follow_previews(self) -> None:
         async with aclosing(self._service.previews(self._subject.job_id)) as previews:

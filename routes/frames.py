@@ -56,7 +56,7 @@ class Page:
         if told is None or told.state != self.state:
             yield from self._outputs
             yield self._status
-        elif told.job.progress != self.job.progress:
+        elif told.job.progress is not self.job.progress:
             yield self._progress
         if self.preview and self.preview is not (told and told.preview):
             yield self.preview

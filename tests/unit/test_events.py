@@ -10,7 +10,9 @@ import json
 import pytest
 from aiohttp import web
 from PIL import Image
+from unified_api.jobs.errors import StorageUnavailable
 from unified_api.routes import mount
+from unified_api.routes.feed import Feed, Subject
 from unified_api.routes.limits import Limits, Streams
 from unified_api.routes.service import Surface
 
@@ -153,6 +155,20 @@ async def test_who_waits_is_told_when_the_line_moves(client, bench) -> None:
     assert moved["queue_position"] == 2
     bench.host.gate.set()
     assert [data for name, _, data in await read_events(stream)][-1]["status"] == "completed"
+
+
+async def test_who_watches_learns_that_no_more_can_be_told() -> None:
+    class Away:
+        async def watch(self, job_id):
+            raise StorageUnavailable("gone")
+            yield
+
+    feed = Feed(Away(), Subject("job", "https://api.example"))
+
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await feed.after(None, seconds=5)
+    feed.close()
 
 
 # Previews

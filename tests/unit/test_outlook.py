@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -103,6 +105,12 @@ def test_the_time_is_not_known_if_that_of_somebody_before_is_not(seen, line, run
     assert [seen(each) for each in (strange, last)] == [(1, None), (2, None)]
 
 
+def test_the_time_left_is_not_known_of_a_first_run(seen, runs):
+    runs += [running(job("first", "new"), 2.5)]
+
+    assert seen(runs[0].job) == (None, None)
+
+
 def test_what_is_published_is_as_good_as_done_and_delays_nobody(seen, line, runs):
     published = job("p", stage=Stage.PUBLISHING, status="processing")
     runs += [run(published, is_under_way=True, needs_gpu=False, left=5.0)]
@@ -177,6 +185,26 @@ async def test_a_restart_knows_the_line_and_how_long_runs_take(bench) -> None:
     assert (await again.get(jobs[6].job_id))[1].eta_seconds is not None
 
 
+async def test_a_run_teaches_how_long_the_next_one_and_its_nodes_take(bench) -> None:
+    engine = await bench.open()
+    bench.host.gate.clear()
+    await accepted(engine)
+    await bench.until(lambda: bench.host.hear)
+    bench.host.hear("execution_cached", {"nodes": ["1"]})
+    for state in ("running", "finished"):
+        bench.host.hear("progress_state", {"nodes": {"2": {"state": state}}})
+    bench.host.gate.set()
+    bench.host.gate.clear()
+
+    job = (await accepted(engine)).job
+    await bench.until(lambda: len(bench.host.prompts) == 2)
+    bench.host.hear("progress_state", {"nodes": {"1": {"state": "finished"}}})
+    _, progress = await engine.get(job.job_id)
+
+    assert progress.eta_seconds is not None
+    assert progress.percent == 0
+
+
 async def test_who_watches_a_waiting_job_is_told_how_it_moves_up(engine, first) -> None:
     jobs = [(await accepted(engine)).job for _ in range(7)]
     states = engine.watch(jobs[6].job_id)
@@ -187,6 +215,20 @@ async def test_who_watches_a_waiting_job_is_told_how_it_moves_up(engine, first) 
 
     await states.aclose()
     assert (before, after) == (7, 6)
+
+
+async def test_the_store_is_not_read_for_each_one_who_moves_up(engine, first, bench) -> None:
+    jobs = [(await accepted(engine)).job for _ in range(4)]
+    states = engine.watch(jobs[3].job_id)
+    await anext(states)
+
+    with closing(sqlite3.connect(bench.store_path)) as db, db:
+        db.execute("DELETE FROM jobs WHERE job_id = ?", (jobs[3].job_id,))
+    await engine.cancel(jobs[1].job_id)
+
+    _, progress = await asyncio.wait_for(anext(states), 5)
+    await states.aclose()
+    assert progress.queue_position == 3
 
 
 async def test_a_job_that_is_tried_again_stands_before_those_who_came_later(bench) -> None:

@@ -59,6 +59,14 @@ def test_a_node_that_never_ran_before_weighs_what_is_usual():
     assert meter.now.percent == int(100 * 2 / 101)
 
 
+def test_what_is_usual_is_told_by_nodes_that_are_not_mostly_cached():
+    meter = ProgressMeter(GRAPH, {"1": 0.0, "2": 0.0, "3": 8.0})
+
+    meter.hear("progress_state", state("4", "finished"))
+
+    assert meter.now.percent == 50
+
+
 def test_what_each_node_took_is_known_afterwards():
     clock = Clock()
     meter = ProgressMeter(GRAPH, clock=clock)
