@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tasks import PATH, Deployment, Worker
 from unified_api.jobs.health import State
 from unified_api.sqs_bridge.task_table import TaskTable
 
-from ..unit.fake_host import FakeHost, painted, until
+from ..unit.fake_host import SlowHost, painted, until
 
 both = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 
@@ -85,15 +84,6 @@ async def test_a_picture_in_the_message_is_used_by_every_worker(
 
     await until(lambda: deployment.item(task_id)["status"] == "completed")
     assert second.runs == 1
-
-
-class SlowHost(FakeHost):
-    """A GPU that takes its time."""
-
-    async def _execute(self, prompt: Any, hear: Any) -> Any:
-        ending = await super()._execute(prompt, hear)
-        await asyncio.sleep(0.1)
-        return ending
 
 
 @pytest.mark.parametrize("fetch_ahead", [64, 2])

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from unified_api.sqs_bridge.task_index import TaskIndex
 from unified_api.sqs_bridge.task_queue import TaskQueues, problem_of
 from unified_api.sqs_bridge.task_table import TaskTable
 
-from ..unit.fake_host import until
+from ..unit.fake_host import SlowHost, until
 
 URL = "https://sqs.example/1/tasks"
 HIGH_QUEUE = "UNIFIED_API_SQS_HIGH_QUEUE_URL"
@@ -57,9 +58,9 @@ async def is_taken_up(worker: Worker, task_id: str) -> bool:
 
 
 async def test_a_high_task_overtakes_all_normal_ones_but_what_comfyui_has(
-    hire: Any, deployment: Deployment, high: Deployment, two_queues: Any
+    hire: Any, deployment: Deployment, high: Deployment, two_queues: Any, tmp_path: Path
 ) -> None:
-    worker = await hire(**two_queues)
+    worker = await hire(host=SlowHost(tmp_path / "output"), **two_queues)
     worker.host.gate.clear()
     for number in range(5):
         deployment.send({"text": f"normal {number}"})
@@ -73,9 +74,13 @@ async def test_a_high_task_overtakes_all_normal_ones_but_what_comfyui_has(
 
 
 async def test_a_high_task_that_is_received_goes_before_what_has_not_begun(
-    hire: Any, deployment: Deployment, high: Deployment, two_queues: Any
+    hire: Any, deployment: Deployment, high: Deployment, two_queues: Any, tmp_path: Path
 ) -> None:
-    worker = await hire(**two_queues, SQS_PREFETCH="10")
+    host = SlowHost(tmp_path / "output")
+    # The emulator is too slow to have so many messages held anew every second.
+    worker = await hire(
+        host=host, **two_queues, SQS_PREFETCH="10", UNIFIED_API_VISIBILITY_SECONDS="30"
+    )
     worker.host.gate.clear()
     for number in range(4):
         await worker.engine.submit("draw", {"text": f"http {number}"})
@@ -170,7 +175,7 @@ async def test_which_receive_is_the_last_is_told_by_the_queue_it_came_from(
     await until(lambda: deployment.item(last).get("status") == "failed")
 
     assert deployment.item(last)["error_detail"]["code"] == "no_worker"
-    assert len(high.dead_letters()) == 1
+    await until(high.dead_letters)
     assert deployment.item(early) == {}
 
 

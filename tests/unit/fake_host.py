@@ -139,6 +139,15 @@ class FakeHost:
         return path
 
 
+class SlowHost(FakeHost):
+    """It takes its time, as a GPU does."""
+
+    async def _execute(self, prompt, hear):
+        ending = await super()._execute(prompt, hear)
+        await asyncio.sleep(0.1)
+        return ending
+
+
 class Gallery:
     """A web server of pictures. What is `held` waits for the gate."""
 
