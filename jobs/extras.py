@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from yarl import URL
 
 from ..workflows import Violation, Workflow
@@ -17,6 +17,22 @@ from .job import Delivery, Event, Format, Job, Priority, Value, Webhook
 MAX_METADATA_BYTES = 16 * 1024
 LONGEST_URL = 2048
 
+#: Of the fields that take one of some words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "output_format": get_args(Format),
+    "priority": get_args(Priority),
+    "webhook_events": get_args(Event),
+}
+SENTENCES = {
+    "dict_type": "it must be an object",
+    "greater_than_equal": "it must be at least {ge}",
+    "int_type": "it must be a whole number",
+    "less_than_equal": "it must be at most {le}",
+    "list_type": "it must be a list",
+    "literal_error": "it must be {expected}",
+    "string_too_long": "it must have a length of at most {max_length}",
+    "string_type": "it must be text",
+}
 #: One flat object, so that it can go wherever a job is told of.
 METADATA = {
     "type": "object",
@@ -105,9 +121,19 @@ def request_body(job: Job) -> dict[str, Any]:
 
 def _violations(error: ValidationError) -> list[Violation]:
     """One for each field."""
-    faults = {str(fault["loc"][0]): fault["msg"] for fault in reversed(error.errors())}
-    return [_violation(name, faults[name]) for name in Extras.model_fields if name in faults]
+    faults = {str(fault["loc"][0]): fault for fault in reversed(error.errors())}
+    return [
+        _violation(name, _sentence(faults[name]), CHOICES.get(name, ()))
+        for name in Extras.model_fields
+        if name in faults
+    ]
 
 
-def _violation(name: str, sentence: str) -> Violation:
-    return Violation(name, f"/{name}", f"{name}: {sentence}.")
+def _sentence(fault: ErrorDetails) -> str:
+    """What pydantic found, in the words of the other refusals."""
+    pattern = SENTENCES.get(fault["type"])
+    return pattern.format(**fault.get("ctx", {})) if pattern else fault["msg"]
+
+
+def _violation(name: str, sentence: str, allowed: tuple[str, ...] = ()) -> Violation:
+    return Violation(name, f"/{name}", f"{name}: {sentence}.", allowed)

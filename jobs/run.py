@@ -37,6 +37,8 @@ from .workshop import Disowned, Keeper, Workshop
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+#: A run that goes on for so long after its expected end is one that cannot be foretold.
+LATE_SECONDS = 2.0
 #: What may pass, by itself or by an operator's hand: no finished work is thrown away for it.
 AWAY = (PublishFailed, StorageUnreachable, StorageDenied, ObjectUnknown)
 
@@ -84,10 +86,11 @@ class Run:
     def progress(self) -> Progress:
         return self._meter.now
 
-    def seconds_left(self, *, of: float) -> float:
-        """What is left of a prompt that takes so long as a rule."""
+    def seconds_left(self, *, of: float) -> float | None:
+        """What is left of a prompt that takes so long as a rule; None if this one takes longer."""
         since = time.monotonic() - self._meter.told_at
-        return max(0.0, of * (1.0 - self._meter.share) - since)
+        left = of * (1.0 - self._meter.share) - since
+        return max(0.0, left) if left > -LATE_SECONDS else None
 
     def cancel(self) -> None:
         """Have it end cancelled, unless its end is decided: what is published stays."""

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         install_into_existing()
     elif arguments == ["demo", "--aws"]:
         become_aws_demo(ready_comfyui())
-    elif verb == "demo":
+    elif arguments == ["demo"]:
         demo(ready_comfyui())
     elif verb == "serve":
         serve(ready_comfyui(), options)
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> int:
     elif verb in {"help", "--help", "-h"}:
         print(HELP, end="")
     else:
-        raise Failure(f"There is no '{verb}': ./install.sh --help lists what there is.")
+        asked = " ".join(arguments)
+        raise Failure(f"There is no '{asked}': ./install.sh --help lists what there is.")
     return 0
 
 

@@ -37,6 +37,8 @@ def own_comfyui() -> ComfyUI:
     """Our own ComfyUI, ready to start; what a former run has finished is kept."""
     python = own_python()
     tree = fetch(NEWEST, python)
+    # ComfyUI keeps a database of its own there, and complains if it cannot.
+    (tree / "user").mkdir(exist_ok=True)
     for name, requirements in package_sets(tree).items():
         install_once(python, name, requirements)
     return ComfyUI(tree, python)

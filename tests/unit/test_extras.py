@@ -6,6 +6,7 @@ import json
 
 import pytest
 from aiohttp import FormData
+from unified_api.jobs.errors import InvalidParameters
 from unified_api.jobs.extras import Extras, request_body, split
 from unified_api.jobs.job import Job, Webhook
 from unified_api.jobs.request import JobRequest
@@ -67,8 +68,8 @@ async def test_metadata_come_back_with_the_job(client) -> None:
     [
         ({"a": {"b": 1}}, "values"),
         ({"a": [1]}, "values"),
-        ([], "dictionary"),
-        ("text", "dictionary"),
+        ([], "an object"),
+        ("text", "an object"),
         ({"a": "\ud800"}, "Unicode"),
         ({"\ud800": 1}, "Unicode"),
         ({"a": "x" * (16_385 - len('{"a": ""}'))}, "16384 bytes"),
@@ -253,3 +254,20 @@ def test_a_parameter_of_the_same_name_belongs_to_the_workflow(draw) -> None:
 
     assert parameters == {"metadata": "a text"}
     assert extras == Extras(quality=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "allowed"),
+    [
+        ({"priority": "urgent"}, "priority: it must be 'normal' or 'high'.", ("normal", "high")),
+        ({"quality": 101}, "quality: it must be at most 100.", ()),
+        ({"metadata": []}, "metadata: it must be an object.", ()),
+        ({"webhook_url": 5}, "webhook_url: it must be text.", ()),
+    ],
+)
+def test_what_is_wrong_with_an_extra_is_said_in_a_sentence(draw, body, message, allowed) -> None:
+    with pytest.raises(InvalidParameters) as refusal:
+        split(draw, body)
+
+    (violation,) = refusal.value.violations
+    assert (violation.message, violation.allowed) == (message, allowed)

@@ -111,6 +111,16 @@ def test_the_time_left_is_not_known_of_a_first_run(seen, runs):
     assert seen(runs[0].job) == (None, None)
 
 
+def test_a_run_that_goes_on_and_on_has_no_end_in_sight_nor_have_those_behind(seen, line, runs):
+    late = running(job("a"), left=None)
+    late.seconds_left = lambda of: None
+    runs.append(late)
+    line.join(Waiting.of(job("b")))
+
+    assert seen(late.job) == (None, None)
+    assert seen(job("b")) == (1, None)
+
+
 def test_what_is_published_is_as_good_as_done_and_delays_nobody(seen, line, runs):
     published = job("p", stage=Stage.PUBLISHING, status="processing")
     runs += [run(published, is_under_way=True, needs_gpu=False, left=5.0)]
