@@ -24,13 +24,18 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method == "POST":
         log.info(
             "job=%s workflow=%s key=%s request=%s status=%d",
-            response.headers.get("Location", "-").rpartition("/")[2],
+            plain(request.match_info.get("job_id") or _made(response)),
             plain(request.match_info.get("workflow", "-")),
             name_of(request) or "-",
             response.headers["X-Request-Id"],
             response.status,
         )
     return response
+
+
+def _made(response: web.StreamResponse) -> str:
+    """The id of the job that was made."""
+    return response.headers.get("Location", "-").rpartition("/")[2]
 
 
 def plain(text: str) -> str:

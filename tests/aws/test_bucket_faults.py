@@ -229,7 +229,7 @@ async def test_a_bucket_that_was_away_is_found_again(
 async def test_a_bucket_that_hangs_is_given_up_and_stops_nobody_else(
     bucket_name: str, proxy: FaultProxy
 ) -> None:
-    bucket = Bucket(S3("us-east-1", read_seconds=2), bucket_name)
+    bucket = Bucket(S3("us-east-1", read_seconds=1), bucket_name)
     await bucket.probe()
     proxy.spoil(hang, method="PUT", times=ALWAYS)
 
@@ -239,11 +239,11 @@ async def test_a_bucket_that_hangs_is_given_up_and_stops_nobody_else(
             for n in range(POOL_THREADS)
         ]
         await asyncio.to_thread(proxy.wait, "PUT", CALLS_AT_ONCE)
-        await asyncio.wait_for(off_loop(int), 1)
+        await asyncio.wait_for(off_loop(int), 0.8)
         ends = await asyncio.gather(*puts, return_exceptions=True)
 
     assert [type(end) for end in ends] == [StorageUnreachable] * POOL_THREADS
-    assert lag.worst < 1
+    assert lag.worst < 0.8
 
 
 async def test_an_upload_that_crawls_is_given_up(

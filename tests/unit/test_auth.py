@@ -704,7 +704,11 @@ async def test_the_line_names_job_workflow_key_and_request(door, caplog):
 
     job_id = await submitted(client, **{"X-Request-Id": "r-1"})
 
+    headers = {**bearer(), "X-Request-Id": "r-2"}
+    await client.post(f"/api/v1/jobs/{job_id}/cancel", headers=headers)
+
     assert f"job={job_id} workflow=draw key=ann request=r-1 status=202" in caplog.text
+    assert f"job={job_id} workflow=- key=ann request=r-2 status=200" in caplog.text
 
 
 @pytest.mark.parametrize(
