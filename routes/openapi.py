@@ -62,29 +62,29 @@ def _fixed_paths() -> dict[str, Part]:
 
 
 def _service_paths() -> dict[str, Part]:
-    summary = "How each part of the service is"
-    health = partial(parts.public, summary=summary, unavailable="ComfyUI or the store is dead")
-    ready = "Whether a job accepted now would run"
+    healthy = "Get the health of each component"
+    health = partial(parts.public, unavailable="ComfyUI or the store is dead")
+    ready = "Check whether a job accepted now would run"
     metrics = parts.raw("Prometheus text", "text/plain")
     return {
-        PREFIX: {"get": parts.public("get_service", "What the service is")},
-        "/health": {"get": health("get_health")},
-        f"{PREFIX}/health": {"get": health("get_api_health")},
+        PREFIX: {
+            "get": parts.public("get_service", "Get the name, version and links of the service")
+        },
+        "/health": {"get": health("get_health", healthy)},
+        f"{PREFIX}/health": {"get": health("get_api_health", f"{healthy}, the same as /health")},
         "/ready": {"get": parts.public("get_readiness", ready, unavailable="It would not")},
         "/metrics": {
-            "get": parts.operation("get_metrics", "What Prometheus is told", answer=metrics)
+            "get": parts.operation("get_metrics", "Get metrics for Prometheus", answer=metrics)
         },
-        f"{PREFIX}/openapi.json": {"get": parts.public("get_openapi", "This document")},
+        f"{PREFIX}/openapi.json": {"get": parts.public("get_openapi", "Get the OpenAPI document")},
     }
 
 
 def _page_paths() -> dict[str, Part]:
-    dashboard = "Queue, jobs and health, to be watched in a browser"
-    part = parts.page("get_page_part", "A part of these pages", in_path("name"))
+    dashboard = "Open the dashboard: queue, jobs and health"
+    part = parts.page("get_page_part", "Get a file of these pages", in_path("name"))
     return {
-        f"{PREFIX}/docs": {
-            "get": parts.page("get_docs", "This API, to be read and tried in a browser")
-        },
+        f"{PREFIX}/docs": {"get": parts.page("get_docs", "Open the API documentation")},
         f"{PREFIX}/dashboard": {"get": parts.page("get_dashboard", dashboard)},
         f"{PREFIX}/web/{{name}}": {"get": part},
     }
@@ -92,27 +92,29 @@ def _page_paths() -> dict[str, Part]:
 
 def _catalog_paths() -> dict[str, Part]:
     return {
-        f"{PREFIX}/workflows": {"get": parts.get("list_workflows", "The catalog")},
+        f"{PREFIX}/workflows": {"get": parts.get("list_workflows", "List workflows")},
         f"{PREFIX}/workflows/{{slug}}": {
-            "get": parts.get("get_workflow", "One of it", in_path("slug"))
+            "get": parts.get("get_workflow", "Get a workflow", in_path("slug"))
         },
     }
 
 
 def _job_paths() -> dict[str, Part]:
     job_id, number = in_path("job_id"), in_path("number", {"type": "integer", "minimum": 0})
-    every = parts.get("list_jobs", "Jobs, newest first", *parts.selection(), schema=schemas.page())
+    every = parts.get(
+        "list_jobs", "List jobs, newest first", *parts.selection(), schema=schemas.page()
+    )
     deleted = parts.delete("delete_job", "Delete a job that has ended, and its results", job_id)
-    summary = "A job as a stream of server-sent events"
+    summary = "Watch a job (server-sent events)"
     watched = parts.stream("watch_job", summary, job_id, parts.PREVIEWS)
-    tries = parts.get("list_deliveries", "Tries to tell webhooks", job_id)
-    result = parts.file("get_output", "A result that is kept on this machine", job_id, number)
-    small = parts.thumbnail("get_thumbnail", "A result that is a picture, small", job_id, number)
+    tries = parts.get("list_deliveries", "List the webhook deliveries of a job", job_id)
+    result = parts.file("get_output", "Download an output", job_id, number)
+    small = parts.thumbnail("get_thumbnail", "Get a thumbnail of an output", job_id, number)
     one = f"{PREFIX}/jobs/{{job_id}}"
     return {
         f"{PREFIX}/jobs": {"get": every},
         one: {
-            "get": parts.get("get_job", "A job", job_id, parts.WAIT, schema=JOB),
+            "get": parts.get("get_job", "Get a job", job_id, parts.WAIT, schema=JOB),
             "delete": deleted,
         },
         f"{one}/events": {"get": watched},
@@ -125,7 +127,7 @@ def _job_paths() -> dict[str, Part]:
 
 def _paths_of(workflow: Workflow) -> dict[str, Part]:
     path, name = f"{PREFIX}/{workflow.slug}/jobs", workflow.slug.replace("-", "_")
-    summary = "A job of this workflow"
+    summary = "Get a job of this workflow"
     one = parts.get(f"get_{name}_job", summary, in_path("job_id"), parts.WAIT, schema=JOB)
     return {
         path: {"post": _submit(workflow, f"create_{name}_job")},

@@ -83,7 +83,7 @@ def operation(name: str, summary: str, *parameters: Part, answer: Part) -> Part:
 
 
 def get(name: str, summary: str, *parameters: Part, schema: Part = ANY_OBJECT) -> Part:
-    return operation(name, summary, *parameters, answer=answer(summary, schema))
+    return operation(name, summary, *parameters, answer=answer("OK", schema))
 
 
 def public(name: str, summary: str, *, unavailable: str | None = None) -> Part:
@@ -95,7 +95,7 @@ def public(name: str, summary: str, *, unavailable: str | None = None) -> Part:
 
 def page(name: str, summary: str, *parameters: Part) -> Part:
     kind = "*/*" if parameters else "text/html"
-    return {**operation(name, summary, *parameters, answer=raw(summary, kind)), "security": []}
+    return {**operation(name, summary, *parameters, answer=raw("OK", kind)), "security": []}
 
 
 def delete(name: str, summary: str, *parameters: Part) -> Part:
@@ -105,7 +105,9 @@ def delete(name: str, summary: str, *parameters: Part) -> Part:
 
 
 def file(name: str, summary: str, *parameters: Part) -> Part:
-    told = operation(name, summary, *parameters, answer=raw("The file", "*/*"))
+    told = operation(
+        name, summary, *parameters, answer=raw("The file, if it is kept on this machine", "*/*")
+    )
     told["responses"]["206"] = raw("A part of the file", "*/*")
     return told
 

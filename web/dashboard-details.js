@@ -3,8 +3,9 @@
 import { pictureOf } from "./api.js";
 import { badgeOf } from "./dashboard-list.js";
 import { addressOf, isPicture } from "./dashboard-pictures.js";
-import { bytes, clock, duration, plain } from "./dashboard-words.js";
+import { clock, duration, plain } from "./dashboard-words.js";
 import { byId, make } from "./dom.js";
+import { bytes } from "./size.js";
 
 const TIMINGS = { queued_ms: "waited", inputs_ms: "inputs", run_ms: "run", publish_ms: "publishing" };
 

@@ -20,7 +20,7 @@ export function fillRunning(row, { job, preview, isCancelling }) {
   mark(bar, "aria-label", `Progress of ${job.workflow}`);
   say(part(row, "percent"), `${percent} %`);
   say(part(row, "node"), [node, steps ? `step ${step} of ${steps}` : ""].filter(Boolean).join(", "));
-  say(part(row, "age"), since(job.started_at ?? job.created_at, job));
+  say(part(row, "age"), lasting(job.started_at ?? job.created_at, job));
   const image = part(row, "preview");
   if (preview && image.src !== preview) image.src = preview;
   hide(image, !preview);
@@ -32,15 +32,15 @@ export function fillWaiting(row, { job, isCancelling }) {
   say(part(row, "position"), position ? `${position}` : "–");
   mark(part(row, "position"), "aria-label", position ? `Position ${position}` : "Position unknown");
   hide(part(row, "priority"), job.priority !== "high");
-  say(part(row, "age"), since(job.created_at, job));
+  say(part(row, "age"), lasting(job.created_at, job));
 }
 
 export function fillRecent(row, { job }) {
   fillCommon(row, job, false);
   badge(part(row, "status"), ...badgeOf(job));
-  say(part(row, "age"), ago(job.finished_at ?? job.created_at));
-  mark(part(row, "age"), "title", clock(job.finished_at));
-  say(part(row, "duration"), job.started_at ? `took ${duration(secondsBetween(job.started_at, job.finished_at))}` : "");
+  say(part(row, "age"), ago(job.created_at));
+  mark(part(row, "age"), "title", `Created ${clock(job.created_at)}`);
+  say(part(row, "duration"), spent(job));
   hide(part(row, "error"), !job.error);
   say(part(row, "sentence"), job.error ?? "");
   say(part(row, "code"), job.error_detail?.code ?? "");
@@ -76,9 +76,16 @@ function fillThumb(button, job) {
   if (isPicture(first)) showThumbnail(button.querySelector("img"), job);
 }
 
-/** "since 12 s, about 25 s left" */
-function since(moment, job) {
+/** How long the run was; of a job without one, how long it was there. */
+function spent({ timings, created_at: created, finished_at: finished }) {
+  return timings.run_ms === null
+    ? `${duration(secondsBetween(created, finished))} in all`
+    : `ran ${duration(timings.run_ms / 1000)}`;
+}
+
+/** "for 12 s, about 25 s left" */
+function lasting(moment, job) {
   const { eta_seconds: eta, heard } = job.progress;
-  const begun = `since ${elapsed(secondsSince(moment))}`;
+  const begun = `for ${elapsed(secondsSince(moment))}`;
   return Number.isFinite(eta) ? `${begun}, ${about(eta - (Date.now() - heard) / 1000)} left` : begun;
 }

@@ -48,13 +48,6 @@ export const secondsBetween = (from, to) => (Date.parse(to) - Date.parse(from)) 
 /** "fetching_inputs" -> "fetching inputs" */
 export const plain = (name) => name.replaceAll("_", " ");
 
-/** The size of a file: "1.4 MB". */
-export function bytes(count) {
-  const steps = Math.min(3, Math.floor(Math.log10(Math.max(1, count)) / 3));
-  const number = count / 1000 ** steps;
-  return `${number.toFixed(steps && number < 10 ? 1 : 0)} ${["B", "kB", "MB", "GB"][steps]}`;
-}
-
 function parts(whole, large, largeName, small, smallName) {
   const rest = Math.floor((whole % large) / small);
   const first = `${Math.floor(whole / large)} ${largeName}`;

@@ -1,7 +1,7 @@
 /** What one fills in for a request: pictures, a body, parameters. */
 
 import { byId, make } from "./dom.js";
-import { samplePicture } from "./sample.js";
+import { Picker } from "./picker.js";
 import { pathOf } from "./schema.js";
 import { asText } from "./snippets.js";
 
@@ -16,12 +16,13 @@ export class Form {
     this.draft = draft;
     this.changed = changed;
     this.headers = {};
-    this.files = {};
+    this.pickers = operation.files.map((name) => new Picker(name, this.idOf(name)));
+    this.suggestPictures();
   }
 
   /** The elements to fill in. */
   rows() {
-    const pictures = this.operation.files.map((name) => this.fileRow(name));
+    const pictures = this.pickers.map((picker) => picker.row());
     return [...pictures, ...this.bodyRows(), ...this.parameterRows()];
   }
 
@@ -34,8 +35,8 @@ export class Form {
     const { operation, draft } = this;
     const open = operation.parameters.find(({ name, required }) => required && !draft.values[name]);
     if (open) return [`Fill in ${open.name}.`, byId(this.idOf(open.name))];
-    const problem = operation.body ? jsonProblem(draft.body) : null;
-    return problem ? [`The body is no JSON object: ${problem}`, this.body] : null;
+    const isFine = !operation.body || objectIn(draft.body);
+    return isFine ? null : [`The body is no JSON object: ${problemOf(draft.body)}`, this.body];
   }
 
   /** Headers and body, as fetch() takes them. */
@@ -43,32 +44,18 @@ export class Form {
     const told = Object.entries(this.headers).filter(([, value]) => value);
     const headers = Object.fromEntries(told);
     if (!this.operation.body) return { headers };
-    const files = Object.entries(this.files).filter(([, file]) => file);
-    if (files.length) return { headers, body: formOf(JSON.parse(this.draft.body || "{}"), files) };
+    const chosen = this.pickers.filter(({ file }) => file);
+    if (chosen.length) return { headers, body: formOf(objectIn(this.draft.body), chosen) };
     headers["Content-Type"] = "application/json";
     return { headers, body: this.draft.body || "{}" };
   }
 
-  fileRow(name) {
-    const id = this.idOf(name);
-    const input = make("input", { type: "file", id, accept: "image/png,image/jpeg,image/webp" });
-    const sample = make("button", { type: "button", className: "small" }, "Use a sample");
-    const hint = make("p", { className: "quiet hint" }, `Or name a URL as ${name} below.`);
-    input.addEventListener("change", () => {
-      this.files[name] = input.files[0];
-      hint.textContent = input.files[0]
-        ? `${input.files[0].name} is sent as ${name}.`
-        : `Or name a URL as ${name} below.`;
-    });
-    sample.addEventListener("click", async () => {
-      const chosen = new DataTransfer();
-      chosen.items.add(await samplePicture());
-      input.files = chosen.files;
-      input.dispatchEvent(new Event("change"));
-    });
-    const row = make("div", { className: "pick" }, input, sample);
-    const label = make("label", { htmlFor: id }, `A picture for ${name}`);
-    return make("div", { className: "row" }, label, row, hint);
+  /** A body that leaves out what is required keeps the sample of the one it began with. */
+  suggestPictures() {
+    const [first = {}] = Object.values(this.operation.bodies);
+    const body = objectIn(this.draft.body);
+    if (!body) return;
+    for (const picker of this.pickers) picker.named(body[picker.name] ?? first[picker.name]);
   }
 
   bodyRows() {
@@ -103,6 +90,7 @@ export class Form {
 
   setBody(text) {
     this.draft.body = text;
+    this.suggestPictures();
     this.changed();
   }
 
@@ -143,21 +131,30 @@ export class Form {
   }
 }
 
-function formOf(body, files) {
+function formOf(body, pickers) {
   const form = new FormData();
-  const sent = files.map(([name]) => name);
+  const sent = pickers.map(({ name }) => name);
   for (const [name, value] of Object.entries(body)) {
     if (value !== null && !sent.includes(name)) form.append(name, asText(value));
   }
-  for (const [name, file] of files) form.append(name, file);
+  for (const { name, file } of pickers) form.append(name, file);
   return form;
 }
 
-function jsonProblem(text) {
+/** The object that a JSON text is; null if it is none. */
+function objectIn(text) {
   try {
     const value = JSON.parse(text || "{}");
-    const isObject = value && typeof value === "object" && !Array.isArray(value);
-    return isObject ? null : "it is something else.";
+    return value && typeof value === "object" && !Array.isArray(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function problemOf(text) {
+  try {
+    JSON.parse(text);
+    return "it is something else.";
   } catch (error) {
     return error.message;
   }

@@ -3,6 +3,7 @@
 import { FINAL, ask, events, pictureOf, refusal } from "./api.js";
 import { coloured } from "./code.js";
 import { make } from "./dom.js";
+import { bytes } from "./size.js";
 
 const TONES = { completed: "good", failed: "bad", cancelled: "warn" };
 
@@ -91,7 +92,7 @@ const pathTo = (job) => `jobs/${encodeURIComponent(job.job_id)}`;
 function linkOf(output, address) {
   const size = output.width ? `${output.width} × ${output.height}, ` : "";
   const text = `Open ${output.name}`;
-  const facts = ` ${size}${output.content_type}, ${Math.ceil(output.size / 1024)} KB`;
+  const facts = ` ${size}${output.content_type}, ${bytes(output.size)}`;
   const link = make("a", { href: address, target: "_blank", rel: "noopener" }, text);
   return make("p", { className: "hint" }, link, make("span", { className: "quiet" }, facts));
 }

@@ -5,7 +5,7 @@ import { make } from "./dom.js";
 const SIZE = 512;
 const SKY = [[0, "#312e81"], [0.55, "#f472b6"], [0.75, "#fde68a"], [1, "#fb923c"]];
 
-export async function samplePicture() {
+export function samplePicture() {
   const canvas = make("canvas", { width: SIZE, height: SIZE });
   const pen = canvas.getContext("2d");
   const sky = pen.createLinearGradient(0, 0, 0, SIZE);
@@ -15,8 +15,12 @@ export async function samplePicture() {
   disc(pen, 256, 330, 70, "#fff7ed");
   hill(pen, "#4c1d95", 380, 60);
   hill(pen, "#1e1b4b", 430, -50);
-  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-  return new File([blob], "sample.png", { type: "image/png" });
+  return new File([drawn(canvas)], "sample.png", { type: "image/png" });
+}
+
+function drawn(canvas) {
+  const [, base64] = canvas.toDataURL("image/png").split(",");
+  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
 function disc(pen, x, y, radius, colour) {

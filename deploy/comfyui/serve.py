@@ -15,10 +15,11 @@ EVERYWHERE = {"0.0.0.0", "::", "0.0.0.0,::"}
 
 def serve(comfyui: ComfyUI, options: list[str]) -> NoReturn:
     address = listening_at(options)
-    say(f"API     {address}/api/v1")
-    say(f"Docs    {address}/api/v1/docs")
-    say(f"Health  {address}/health")
-    say(f"Editor  {address}/")
+    say(f"API        {address}/api/v1")
+    say(f"Docs       {address}/api/v1/docs")
+    say(f"Dashboard  {address}/api/v1/dashboard")
+    say(f"Health     {address}/health")
+    say(f"Editor     {address}/")
     say("ComfyUI starts now, in about half a minute they answer. Ctrl-C ends it.")
     call = command(comfyui, prepare(SERVE_BASE), options)
     os.execv(call[0], call)

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from uuid import uuid4
 
@@ -95,10 +96,12 @@ def test_a_running_job_shows_its_progress_and_then_its_picture_without_a_reload(
         card.get_by_text(re.compile(r"A picture made by a probe, step \d+ of 25"))
     ).to_be_visible()
     expect(card.get_by_role("progressbar", name="Progress of probe")).to_be_visible()
+    expect(card.get_by_text(re.compile(r"^for \d+ s"))).to_be_visible()
     expect(page).to_have_title("(1) Dashboard")
     done = row(page, "recent", tag)
     expect(done.get_by_text("completed")).to_be_visible()
     has_loaded(done.locator("img"))
+    expect(done.get_by_text(re.compile(r"^ran \d+(\.\d)? s$"))).to_be_visible()
     expect(card).to_have_count(0)
     expect(page.get_by_role("status")).to_contain_text("probe completed.")
     assert page.evaluate("window.isSamePage")
@@ -115,7 +118,9 @@ def test_a_waiting_job_has_a_position_and_is_cancelled_from_the_page(
 
     waiting.get_by_role("button", name=f"Cancel probe, job {job_id[:8]}").click()
 
-    expect(row(page, "recent", f"{tag}-waits").get_by_text("cancelled")).to_be_visible()
+    cancelled = row(page, "recent", f"{tag}-waits")
+    expect(cancelled.get_by_text("cancelled")).to_be_visible()
+    expect(cancelled.get_by_text(re.compile(r"s in all$"))).to_be_visible()
     assert newest.job(job_id)["status"] == "cancelled"
     running.get_by_role("button", name="Cancel").click()
     expect(row(page, "recent", f"{tag}-runs").get_by_text("cancelled")).to_be_visible()
@@ -197,6 +202,29 @@ def test_a_job_is_opened_and_closed_by_keyboard(
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(name).to_be_focused()
+
+
+def test_ages_follow_the_order_of_what_is_recent(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job = newest.finished(newest.submit("probe", {"tag": tag}))
+    now = datetime.now(timezone.utc)
+
+    def ended(name: str, *, created: int, finished: int) -> dict[str, object]:
+        moments = {"created_at": created, "finished_at": finished}
+        shown = {key: (now - timedelta(hours=ago)).isoformat() for key, ago in moments.items()}
+        named = {"job_id": name, "parameters": {"tag": f"{tag}-{name}"}}
+        return {**job, **shown, **named, "outputs": []}
+
+    jobs = [ended("quick", created=2, finished=2), ended("slow", created=5, finished=1)]
+    page = open_dashboard()
+    page.route(
+        "**/jobs?*status=completed*",
+        lambda route: route.fulfill(json={"data": jobs, "next_cursor": None, "has_more": False}),
+    )
+
+    expect(row(page, "recent", f"{tag}-slow").locator(".age")).to_have_text("5 h ago")
+    expect(row(page, "recent", f"{tag}-quick").locator(".age")).to_have_text("2 h ago")
 
 
 def test_what_callers_wrote_is_shown_as_text(

@@ -154,6 +154,31 @@ def test_trying_a_workflow_ends_with_its_picture(docs) -> None:
     expect(card.get_by_role("progressbar")).to_have_attribute("value", "100")
 
 
+def test_the_first_request_works_without_a_picture_at_hand(docs) -> None:
+    card = card_of(docs("image-resize"), "image-resize")
+    expect(card.get_by_label("Body, as JSON")).to_have_value(re.compile("example.com"))
+
+    send(card)
+
+    assert natural_width(card) == 512
+    expect(card.locator(".job")).to_contain_text("completed")
+    expect(card.locator(".job")).to_contain_text(re.compile(r"image/\w+, \d[\d.]* kB"))
+
+
+def test_a_sample_stands_in_for_the_url_of_an_example_only(docs) -> None:
+    card = card_of(docs("image-resize"), "image-resize")
+    expect(card.locator(".try")).to_contain_text("sample.png is sent as image_url")
+
+    fill_in(card, width=333)
+    expect(card.locator(".try")).to_contain_text("sample.png is sent as image_url")
+    fill_in(card, image_url="https://pictures.invalid/a.png")
+    expect(card.locator(".try")).to_contain_text("Or name a URL as image_url")
+
+    card.get_by_role("button", name="Use a sample").click()
+    fill_in(card, image_url="https://pictures.invalid/b.png")
+    expect(card.locator(".try")).to_contain_text("sample.png is sent as image_url")
+
+
 def test_a_job_shows_its_progress_and_can_be_cancelled(docs) -> None:
     card = card_of(docs("probe"), "probe")
     fill_in(card, seconds=60, steps=20)
@@ -242,6 +267,8 @@ def test_a_narrow_phone_needs_no_scrolling_to_the_side(docs, tmp_path: Path, dar
     page.screenshot(path=tmp_path / "phone.png", full_page=True)
 
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    title = page.get_by_role("heading", name="ComfyUI Unified API Service")
+    assert title.evaluate("title => title.scrollWidth <= title.clientWidth")
 
 
 def test_light_and_dark_differ_and_both_can_be_read(docs, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from unified_api.deploy.comfyui.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = """#!/bin/sh
@@ -126,6 +127,17 @@ def test_requirements_go_into_that_python(machine: Machine) -> None:
 
     assert machine.called().rstrip().endswith(f"--requirement {machine.clone}/requirements.txt")
     assert "Start ComfyUI again" in done.stdout
+
+
+def test_serving_names_every_page_and_starts_comfyui(machine: Machine) -> None:
+    machine.python("Comfy UI/venv/bin/python")
+
+    done = machine.run("serve", "--port", str(free_port()))
+
+    assert done.returncode == 0, done.stderr
+    for path in ("/api/v1", "/api/v1/docs", "/api/v1/dashboard", "/health", "/"):
+        assert re.search(rf"http://127\.0\.0\.1:\d+{path}$", done.stdout, re.MULTILINE)
+    assert "--base-directory" in machine.called()
 
 
 def test_a_comfyui_without_a_python_is_told_how_to_name_one(machine: Machine) -> None:

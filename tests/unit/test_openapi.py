@@ -80,6 +80,17 @@ def test_every_operation_has_a_name_of_its_own_and_a_group(library):
     assert all(len(operation["tags"]) == 1 for operation in described)
 
 
+def test_every_operation_says_what_it_does_and_a_workflow_bears_its_title(library):
+    document = describe(library.values(), version="1.2.3", security=[])
+
+    told = {each["operationId"]: each["summary"] for each in operations(document)}
+    titles = tuple(workflow.title for workflow in library.values())
+    verbs = ("Get ", "List ", "Watch ", "Cancel ", "Delete ", "Download ", "Open ", "Check ")
+    assert [each for each in told.values() if not each.startswith((*verbs, *titles))] == []
+    assert told["create_image_resize_job"] == library["image-resize"].title
+    assert told["get_health"] != told["get_api_health"]
+
+
 def test_every_example_fits_its_schema(library):
     document = describe(library.values(), version="1.2.3", security=[])
 
