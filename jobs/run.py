@@ -37,6 +37,8 @@ from .workshop import Disowned, Keeper, Workshop
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+#: How long the beginning of one run is waited for by the next.
+BEGIN_SECONDS = 1.0
 #: A run that goes on for so long after its expected end is one that cannot be foretold.
 LATE_SECONDS = 2.0
 #: What may pass, by itself or by an operator's hand: no finished work is thrown away for it.
@@ -205,15 +207,25 @@ class Run:
         host, estimates = self._shop.host, self._shop.estimates
         prompt = self._prompt(workflow, images)
         self._meter = ProgressMeter(prompt.graph, estimates.node_seconds(workflow.slug))
-        if host.is_idle:
+        try:
+            await self._come_next()
+            ending = await host.run(prompt, self._hear)
+            # However it ended it was an attempt, or one that is removed would come back for ever.
             await self._start()
-        ending = await host.run(prompt, self._hear)
-        # However it ended it was an attempt, or a prompt that is removed would come back for ever.
-        await self._start()
+        finally:
+            self._shop.begun.pop(self.job.job_id, None)
         if ending.failure is None:
             spent = time.monotonic() - self._begun
             estimates.learn(workflow.slug, spent, self._meter.seconds)
         return ending
+
+    async def _come_next(self) -> None:
+        """Count the attempt before the prompt is queued, if it will begin at once."""
+        if others := list(self._shop.begun.values()):
+            # Whoever is about to begin is not overtaken, unless he takes too long.
+            await asyncio.wait(others, timeout=BEGIN_SECONDS)
+        elif self._shop.host.is_idle:
+            await self._start()
 
     def _prompt(self, workflow: Workflow, images: dict[str, str]) -> Prompt:
         folder = f"{FOLDER}/{self.job.job_id}/{self.job.attempt + 1}"
@@ -227,8 +239,6 @@ class Run:
             return
         if event == "execution_start":
             self._start()
-            # Whoever was the second to find ComfyUI idle has waited since.
-            self._begun = time.monotonic()
             self._shop.metrics.prompt_began(self.job.job_id, taken_up=self._taken_up)
         self._meter.hear(event, data)
         self._shop.watchers.tell(self.job.job_id)
@@ -240,6 +250,7 @@ class Run:
             self._is_now(self.job.running(now=time.time()))
             self._set_alarm()
             self._start_kept = asyncio.ensure_future(self._keep(self.job))
+            self._shop.begun[self.job.job_id] = self._start_kept
             self._moved(self)
         return self._start_kept
 

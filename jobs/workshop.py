@@ -183,6 +183,8 @@ class Workshop:
     spool: Spool
     settings: Settings
     places: Places = field(default_factory=Places)
+    #: Of the jobs whose prompt has begun or is to begin at once: when that is kept.
+    begun: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     watchers: Watchers = field(default_factory=Watchers)
     line: Line = field(default_factory=Line)
     estimates: Estimates = field(default_factory=Estimates)

@@ -91,6 +91,16 @@ async def test_a_job_becomes_a_picture(engine, bench):
     assert path.stat().st_size == output.size
 
 
+async def test_of_two_that_find_comfyui_idle_one_has_begun(engine, bench):
+    bench.host.gate.clear()
+
+    both = await asyncio.gather(*(accepted(engine, "draw", {}) for _ in range(2)))
+    await bench.until(lambda: len(bench.host.queue) == 2)
+
+    (begun,) = [job for job in both if (await engine.get(job.job_id))[0].attempt]
+    assert begun.job_id in bench.host.queue[0].folder
+
+
 async def test_a_finished_job_tells_how_long_each_part_took(engine, bench):
     done = await bench.ended(engine, await accepted(engine, "draw", {}))
 
