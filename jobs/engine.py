@@ -289,11 +289,10 @@ class Engine:
     @property
     def _least(self) -> Priority | None:
         """Of what priority a job must be to be begun now; normal ones never fill all the room."""
+        if not self.condition.can_publish:
+            return None
         most_ahead = self._shop.settings.fetch_ahead
-        for least in reversed(RANKS):
-            if self.condition.can_publish and self._runs.ahead(least) < most_ahead:
-                return least
-        return None
+        return next((each for each in reversed(RANKS) if self._runs.ahead(each) < most_ahead), None)
 
     async def _claim(self, least: Priority) -> Job | None:
         try:
