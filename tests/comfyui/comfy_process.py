@@ -160,6 +160,10 @@ class ComfyProcess:
         wait_until(lambda: self.job(job_id)["stage"] == stage, every=0.01)
         return self.job(job_id)
 
+    def wait_for_run(self, tag: str) -> None:
+        """Until a probe node executes; the stage "running" begins a little earlier."""
+        wait_until(lambda: self.runs(tag), every=0.01)
+
     def jobs_tagged(self, tag: str) -> list[str]:
         """The ids of the probe's jobs that were given this tag."""
         listed = self.get("/api/v1/jobs?limit=100").json()["data"]

@@ -27,8 +27,8 @@ def cancel(comfy: ComfyProcess, job_id: str) -> dict[str, Any]:
     return dict(response.json())
 
 
-def running(comfy: ComfyProcess, **parameters: Any) -> str:
-    job_id = comfy.submit("probe", {**LONG, **parameters})
+def running(comfy: ComfyProcess) -> str:
+    job_id = comfy.submit("probe", LONG)
     comfy.wait_for_stage(job_id, "running")
     return job_id
 
@@ -74,7 +74,8 @@ def test_a_job_that_waits_behind_somebody_elses_prompt_is_cancelled_and_that_is_
 
 
 def test_a_job_that_runs_is_interrupted(comfy: ComfyProcess) -> None:
-    job_id = running(comfy, tag="runs")
+    job_id = comfy.submit("probe", {**LONG, "tag": "runs"})
+    comfy.wait_for_run("runs")
 
     job = cancel(comfy, job_id)
 

@@ -82,7 +82,7 @@ def test_jobs_of_all_stages_survive_one_kill(comfy: ComfyProcess, pictures: Pict
     running = comfy.submit("probe", {"tag": "running", "seconds": 3, "steps": 30})
     fetching = comfy.submit("probe", {"image_url": pictures.url(seconds=3)})
     waiting = [comfy.submit("probe") for _ in range(5)]
-    comfy.wait_for_stage(running, "running")
+    comfy.wait_for_run("running")
     before = {job: comfy.job(job)["parameters"] for job in (running, fetching, *waiting)}
 
     comfy.kill()

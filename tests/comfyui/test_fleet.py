@@ -29,10 +29,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield fleet
 
 
-def is_running(fleet: Fleet, task_id: str) -> bool:
-    return bool(fleet.orchestrator.job(task_id)["stage"] == "running")
-
-
 def held(workers: list[Worker]) -> int:
     return sum(worker.prompts_held() for worker in workers)
 
@@ -59,7 +55,7 @@ def test_each_of_sixty_tasks_that_are_sent_twice_has_one_result(fleet: Fleet) ->
 def test_a_task_that_runs_is_cancelled_wherever_it_runs(fleet: Fleet) -> None:
     workers = fleet.staff(WORKERS)
     task_id = fleet.submit(tag="unwanted", **ENDLESS)
-    wait_until(lambda: is_running(fleet, task_id))
+    wait_until(lambda: fleet.runs("unwanted"))
 
     fleet.orchestrator.cancel(task_id)
 

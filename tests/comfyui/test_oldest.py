@@ -23,7 +23,7 @@ def test_the_contract_holds(oldest: ComfyProcess, png: bytes) -> None:
 def test_a_restart_resumes_the_running_job(start_comfy: StartComfy) -> None:
     comfy = start_comfy(OLDEST)
     running = comfy.submit("probe", {"tag": "again", "seconds": 3, "steps": 30})
-    comfy.wait_for_stage(running, "running")
+    comfy.wait_for_run("again")
     seed = comfy.job(running)["parameters"]["seed"]
 
     comfy.kill()
