@@ -36,7 +36,12 @@ async def comfy_entrypoint() -> Any:
     from .routes.shown import described
 
     settings = Settings.from_env()
-    host = comfyui.ComfyUI(exit_on_hang=settings.exit_on_hang)
+    host = comfyui.ComfyUI(
+        exit_on_hang=settings.exit_on_hang,
+        # Only ComfyUI knows what it would embed; and without room there is nothing to hold.
+        hands_over=settings.picture_bytes > 0 and not settings.keep_metadata,
+        picture_bytes=settings.picture_bytes,
+    )
     data = host.user_folder / "unified_api"
     listener = Listener(settings) if settings.port else None
     named = (host.url, settings.public_url, listener.url if listener else None)
@@ -66,6 +71,7 @@ async def comfy_entrypoint() -> Any:
             await listener.open(engine, surface, comfyui_url=host.url)
         if queue:
             queue.start()
+        comfyui.spare_what_is_loaded()
         drain.listen()
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))

@@ -8,27 +8,21 @@ submits over 32 connections. Meant for an otherwise idle machine with 2 cores.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
 import aiohttp
 
+from .processes import ROOT, free_port, running
 from .stand_in import HOST
 
-ROOT = Path(__file__).parents[1]
 CONNECTIONS = 32
 WARM_UP = 300
 SUBMITS = 1500
 ROUNDS = 5
-START_SECONDS = 30.0
 BODY = {"image_url": "https://pictures.example/a.jpg", "prompt": "make it a rainy evening"}
 ORCHESTRATOR = (
     f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r});"
@@ -67,42 +61,6 @@ async def submit(session: aiohttp.ClientSession, left: Iterator[int], times: lis
                 raise RuntimeError(await reply.text())
             await reply.read()
         times.append(time.perf_counter() - began)
-
-
-@contextmanager
-def running(*arguments: str, port: int, **environment: str) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait(process, port)
-        yield
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-
-
-def wait(process: subprocess.Popen[bytes], port: int) -> None:
-    """Until it listens."""
-    until = time.monotonic() + START_SECONDS
-    while not listens(port):
-        if process.poll() is not None or time.monotonic() > until:
-            raise RuntimeError("a process of the benchmark did not start")
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(aws_port: int, port: int) -> dict[str, str]:

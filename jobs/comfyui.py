@@ -1,4 +1,4 @@
-"""The seam: the only file that names ComfyUI's inside. It reads, and wraps one method.
+"""The seam: the only file that names ComfyUI's inside. It reads, wraps one method, adds two nodes.
 
 Completion is told by `PromptQueue.task_done`, wrapped on the instance. Progress comes to an
 object of ours among the server's websocket clients. A slow sweep compares what we wait for with
@@ -8,15 +8,15 @@ ComfyUI's own books, and finds what neither of them told: a prompt that somebody
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import ipaddress
-import json
 import logging
+import math
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +25,32 @@ from uuid import uuid4
 import execution
 import folder_paths
 import nodes
+import torch
 from aiohttp import web
 from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension
+from PIL.Image import Image
 from server import PromptServer
 
 from ..workflows import Takes
 from .declared import inputs_judged_for, lacks_of
+from .ear import Ear, Hear
 from .errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
+from .pictures import media_of
 from .prompt import Ending, Lack, Produced, Prompt, failure_of
-from .threads import is_thread_alive, post
+from .saved import saved
+from .stand_ins import (
+    HAND_OVER,
+    LOAD,
+    LOADED,
+    SAVE,
+    handing_over,
+    node_that_gives,
+    node_that_hands_over,
+    pictures_in,
+    taking,
+)
+from .threads import in_a_core, is_thread_alive, post
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +61,24 @@ GRACE_SECONDS = 30.0
 #: With UNIFIED_API_EXIT_ON_HANG: sweeps without hope before the process ends, and how it ends.
 HOPELESS_SWEEPS = 5
 EXIT_STATUS = 70
-#: The first four bytes of such a message.
-PREVIEW_IMAGE_WITH_METADATA = 4
-
-Hear = Callable[[str, dict[str, Any]], None]
+#: Four channels of four bytes, at most.
+LOADED_PIXEL_BYTES = 16
 
 
 class ComfyUI:
     """ComfyUI in this process: its queue, its folders, its web server."""
 
-    def __init__(self, *, exit_on_hang: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        exit_on_hang: bool = False,
+        hands_over: bool = True,
+        picture_bytes: float = math.inf,
+    ) -> None:
+        """`hands_over`: results come as pictures in memory wherever ComfyUI would encode them.
+
+        Pictures of a prompt are loaded ahead if they take no more than `picture_bytes`.
+        """
         self._server = PromptServer.instance
         self._queue = self._server.prompt_queue
         self._client_id = uuid4().hex
@@ -62,6 +86,8 @@ class ComfyUI:
         #: Prompts that run and are to end, and since when.
         self._unwanted: dict[str, float] = {}
         self._exit_on_hang = exit_on_hang
+        self._hands_over = hands_over
+        self._picture_bytes = picture_bytes
         self._hopeless_sweeps = 0
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -125,6 +151,8 @@ class ComfyUI:
         """Begin to listen to ComfyUI. On its loop, once."""
         self._wrap_task_done()
         self._join_clients()
+        nodes.NODE_CLASS_MAPPINGS[HAND_OVER] = node_that_hands_over(self._take)
+        nodes.NODE_CLASS_MAPPINGS[LOADED] = node_that_gives(self._give)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever())
 
     # -- one prompt ----------------------------------------------------------------------------
@@ -144,7 +172,7 @@ class ComfyUI:
         waiting = _Waiting(prompt, hear)
         self._waiting[prompt.prompt_id] = waiting
         try:
-            self._queue.put(self._queue_item(prompt, outputs))
+            self._queue.put(self._queue_item(waiting, outputs))
             return await waiting.ending
         except asyncio.CancelledError:
             self._withdraw(prompt.prompt_id)
@@ -167,13 +195,37 @@ class ComfyUI:
             raise _refusal(error, node_errors or {})
         return list(outputs)
 
-    def _queue_item(self, prompt: Prompt, outputs: list[str]) -> tuple[Any, ...]:
+    def _queue_item(self, waiting: _Waiting, outputs: list[str]) -> tuple[Any, ...]:
         number = self._server.number
         self._server.number += 1
         # Without a client id, cached outputs are lost and progress goes to every open editor.
         extra = {"client_id": self._client_id, "create_time": int(time.time() * 1000)}
-        item = (number, prompt.prompt_id, prompt.graph, extra, outputs)
+        item = (number, waiting.prompt.prompt_id, self._with_stand_ins(waiting), extra, outputs)
         return (*item, {}) if keeps_secrets_apart(type(self._queue)) else item
+
+    def _with_stand_ins(self, waiting: _Waiting) -> dict[str, Any]:
+        graph, classes = waiting.prompt.graph, nodes.NODE_CLASS_MAPPINGS
+        # Nodes of these names that somebody else brought may do anything.
+        if self._hands_over and classes.get(SAVE) is nodes.SaveImage:
+            graph = handing_over(graph, waiting.prompt.prompt_id)
+        if classes.get(LOAD) is nodes.LoadImage:
+            names = set(pictures_in(graph))
+            if sum(map(_memory_of, names)) <= self._picture_bytes:
+                waiting.loading = {name: in_a_core(_load, name) for name in names}
+                graph = taking(graph, names)
+        return graph
+
+    def _take(self, prompt_id: str, node_id: str, pictures: list[Image]) -> None:
+        # In ComfyUI's worker thread. Nobody may be waiting any more.
+        if waiting := self._waiting.get(prompt_id):
+            waiting.handed_over += [Produced(node_id, picture) for picture in pictures]
+
+    def _give(self, name: str) -> Any:
+        # In ComfyUI's worker thread, which would load it itself if it were not for us.
+        for waiting in tuple(self._waiting.values()):
+            if loading := waiting.loading.get(name):
+                return loading.result()
+        raise LookupError("nobody waits for this picture any more")
 
     def _withdraw(self, prompt_id: str) -> None:
         # A prompt that does not wait any more runs or has ended: ComfyUI lets none be in between.
@@ -209,7 +261,7 @@ class ComfyUI:
                 if waiting := self._waiting.get(running[1]):
                     status = named.get("status", rest[0] if rest else None)
                     outputs = history_result.get("outputs", {})
-                    told = waiting.resolve, _ending(waiting.prompt, outputs, status)
+                    told = waiting.resolve, _ending(waiting, outputs, status)
             except Exception:
                 log.exception("the end of a prompt could not be told; the sweep will find it")
             original(item_id, history_result, *rest, **named)
@@ -220,9 +272,9 @@ class ComfyUI:
 
     def _join_clients(self) -> None:
         """Be a websocket client in the process, again if somebody took our place."""
-        if isinstance(self._server.sockets.get(self._client_id), _Ear):
+        if isinstance(self._server.sockets.get(self._client_id), Ear):
             return
-        self._server.sockets[self._client_id] = _Ear(self._heard)
+        self._server.sockets[self._client_id] = Ear(self._heard)
         if hasattr(self._server, "sockets_metadata"):
             flags = {"feature_flags": {"supports_preview_metadata": True}}
             self._server.sockets_metadata[self._client_id] = flags
@@ -254,7 +306,7 @@ class ComfyUI:
             if prompt_id in running:
                 self._watch(prompt_id, waiting)
             elif prompt_id not in queued:
-                waiting.resolve(_found(waiting.prompt, past[prompt_id]))
+                waiting.resolve(_found(waiting, past[prompt_id]))
         for prompt_id in self._unwanted.keys() - running:
             del self._unwanted[prompt_id]
         for prompt_id in self._unwanted:
@@ -295,6 +347,9 @@ class _Waiting:
         self.prompt = prompt
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.hear = hear
+        self.handed_over: list[Produced] = []
+        #: By the names of pictures: what LoadImage makes of them.
+        self.loading: dict[str, Future[Any]] = {}
         self._begun: float | None = None
 
     def begin(self) -> None:
@@ -316,37 +371,6 @@ class _Waiting:
             self.ending.set_result(ending)
 
 
-class _Ear:
-    """Stands where ComfyUI expects a websocket. An exception out of it would end ComfyUI."""
-
-    def __init__(self, heard: Hear) -> None:
-        self._heard = heard
-
-    async def send_json(self, message: dict[str, Any]) -> None:
-        try:
-            self._heard(message["type"], message.get("data") or {})
-        except Exception:
-            log.exception("an event of ComfyUI could not be used")
-
-    async def send_bytes(self, message: bytearray) -> None:
-        try:
-            if preview := _preview(memoryview(message)):
-                self._heard("preview", preview)
-        except Exception:
-            log.exception("a preview of ComfyUI could not be used")
-
-
-def _preview(message: memoryview) -> dict[str, Any] | None:
-    """The picture of a message, with what ComfyUI says of it.
-
-    None for one that does not name its prompt: it may be of another.
-    """
-    if int.from_bytes(message[:4], "big") != PREVIEW_IMAGE_WITH_METADATA:
-        return None
-    end = 8 + int.from_bytes(message[4:8], "big")
-    return {**json.loads(bytes(message[8:end])), "image": message[end:]}
-
-
 def keeps_secrets_apart(queue_class: type) -> bool:
     """Whether queue items have six fields (since November 2025) instead of five."""
     return "process_item" in inspect.signature(queue_class.task_done).parameters  # type: ignore[attr-defined]
@@ -359,8 +383,14 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
+def spare_what_is_loaded() -> None:
+    """Have garbage be looked for among younger things only: ComfyUI does that between prompts."""
+    gc.collect()
+    gc.freeze()
+
+
 def extension_without_nodes() -> ComfyExtension:
-    """What `comfy_entrypoint` must return; this plugin has no nodes."""
+    """What `comfy_entrypoint` must return; this plugin has no nodes for editors."""
 
     class Extension(ComfyExtension):
         async def get_node_list(self) -> list[Any]:
@@ -380,66 +410,43 @@ def _refusal(error: Any, node_errors: dict[str, Any]) -> WorkflowInvalid:
     return WorkflowInvalid(f"ComfyUI refused the workflow: {reason}." if reason else None)
 
 
-def _found(prompt: Prompt, record: dict[str, Any] | None) -> Ending:
+def _found(waiting: _Waiting, record: dict[str, Any] | None) -> Ending:
     """The end of a prompt that is no longer in the queue, from ComfyUI's history."""
     if record is None:
         return Ending(failure=PromptVanished())
     status = SimpleNamespace(**(record.get("status") or {"status_str": "success", "messages": []}))
-    return _ending(prompt, record.get("outputs", {}), status)
+    return _ending(waiting, record.get("outputs", {}), status)
 
 
-def _ending(prompt: Prompt, outputs: dict[str, Any], status: Any) -> Ending:
+def _ending(waiting: _Waiting, outputs: dict[str, Any], status: Any) -> Ending:
     status_str = status.status_str if status else "success"
     failure = failure_of(status_str, status.messages if status else [])
     try:
-        return Ending(() if failure else _produced(prompt, outputs), failure)
+        return Ending(() if failure else _produced(waiting, outputs), failure)
     except OSError:
         log.exception("the files of a prompt could not be kept")
         return Ending(failure=DiskFull())
 
 
-def _produced(prompt: Prompt, outputs: dict[str, Any]) -> tuple[Produced, ...]:
-    """Every file that any node names in its output, whatever the kind is called."""
-    found = [
-        _produced_file(node_id, entry)
-        for node_id, kinds in outputs.items()
-        if isinstance(kinds, dict)
-        for entries in kinds.values()
-        if isinstance(entries, list | tuple)
-        for entry in entries
-        if isinstance(entry, dict)
-    ]
-    folder = Path(folder_paths.get_output_directory()).resolve() / prompt.folder
-    return tuple(_secured(file, folder, n) for n, file in enumerate(found) if file is not None)
+def _produced(waiting: _Waiting, outputs: dict[str, Any]) -> tuple[Produced, ...]:
+    """All that was handed over or saved, in the order of the nodes' outputs."""
+    own = Path(folder_paths.get_output_directory()).resolve() / waiting.prompt.folder
+    everything = [*waiting.handed_over, *saved(outputs, _folder_of, own=own)]
+    places = {node_id: place for place, node_id in enumerate(outputs)}
+    return tuple(sorted(everything, key=lambda each: places.get(each.node_id, len(places))))
 
 
-def _produced_file(node_id: str, entry: dict[str, Any]) -> Produced | None:
-    """None for what is no file inside one of ComfyUI's folders: third-party nodes say anything."""
-    folder = folder_paths.get_directory_by_type(str(entry.get("type") or "output"))
-    name = entry.get("filename")
-    if folder is None or not isinstance(name, str) or entry.get("type") == "input":
-        return None
-    path = _file_inside(Path(folder).resolve(), str(entry.get("subfolder") or ""), name)
-    if path is None:
-        log.warning("node %s names an output that is not there or not ComfyUI's", node_id)
-        return None
-    return Produced(node_id, path, is_preview=entry.get("type") == "temp")
+def _load(name: str) -> Any:
+    with torch.inference_mode():
+        return nodes.LoadImage().load_image(name)
 
 
-def _file_inside(base: Path, subfolder: str, name: str) -> Path | None:
-    try:
-        path = (base / subfolder / name).resolve()
-        return path if path.is_relative_to(base) and path.is_file() else None
-    except (OSError, ValueError):
-        # A name no file can have: too long, or with a zero byte in it.
-        return None
+def _memory_of(name: str) -> int:
+    """What a picture of ours takes once it is loaded, in bytes."""
+    media = media_of(Path(folder_paths.get_annotated_filepath(name)))
+    return (media.width or 0) * (media.height or 0) * LOADED_PIXEL_BYTES
 
 
-def _secured(file: Produced, folder: Path, number: int) -> Produced:
-    """A file outside the prompt's folder may be overwritten by the next prompt: copy it."""
-    if file.path.is_relative_to(folder):
-        return file
-    copy = folder / "copies" / f"{number}-{file.path.name}"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file.path, copy)
-    return replace(file, path=copy)
+def _folder_of(kind: str) -> Path | None:
+    folder = folder_paths.get_directory_by_type(kind)
+    return Path(folder) if folder else None

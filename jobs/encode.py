@@ -1,19 +1,30 @@
-"""Encode: a picture that ComfyUI left, in the format that the caller wants."""
+"""Encode: a picture that ComfyUI made, in the format that the caller wants."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 
 from .errors import ConversionFailed
-from .job import Format
+from .job import Delivery, Format
+from .png import png
 
 #: What nodes save pictures as. Without a list Pillow would start Ghostscript for an EPS file.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")
 #: As ComfyUI does: much faster than Pillow's default, hardly larger.
 PNG_COMPRESSION = 4
+
+
+def encoded(picture: Image.Image, delivery: Delivery, *, png_level: int) -> bytes:
+    """The file of a picture in mode L, RGB or RGBA; a PNG unless told otherwise."""
+    if delivery.format in (None, "png"):
+        return png(picture, level=png_level)
+    out = io.BytesIO()
+    _fit(picture, delivery.format).save(out, delivery.format.upper(), quality=delivery.quality)
+    return out.getvalue()
 
 
 def convert(path_in: Path, path_out: Path, *, format: Format, quality: int) -> None:
@@ -25,9 +36,7 @@ def convert(path_in: Path, path_out: Path, *, format: Format, quality: int) -> N
     picture = _load(path_in)
     # The profile of other modes does not fit what they become.
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
-    picture = simple(picture)
-    if format == "jpeg" and picture.mode == "RGBA":
-        picture = _on_white(picture)
+    picture = _fit(simple(picture), format)
     picture.info.clear()
     options: dict[str, Any] = {"quality": quality}
     if format == "png":
@@ -54,6 +63,11 @@ def simple(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         return picture.convert("RGBA")
     return picture.copy() if picture.mode == "L" else picture.convert("RGB")
+
+
+def _fit(picture: Image.Image, format: Format) -> Image.Image:
+    """What is transparent becomes white where a format knows no transparency."""
+    return _on_white(picture) if format == "jpeg" and picture.mode == "RGBA" else picture
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

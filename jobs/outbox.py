@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from .job import Event, Value
@@ -99,13 +98,6 @@ class Outbox:
         return [Telling(**dict(zip(columns, row, strict=True))) for row in found]
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-
-
 def post(db: sqlite3.Connection, notices: Iterable[Notice]) -> None:
     """Put notices into the outbox; one that is there already, or was, is not told again."""
     db.executemany(
@@ -123,19 +115,18 @@ def marks(values: Collection[Any]) -> str:
 
 def _record(db: sqlite3.Connection, notice: Notice, telling: Telling, due: float | None) -> None:
     values = {"job_id": notice.job_id, **telling.model_dump()}
-    with transaction(db):
+    db.execute(
+        f"INSERT INTO tellings ({', '.join(values)}) VALUES ({marks(values)})",
+        tuple(values.values()),
+    )
+    db.execute(
+        "DELETE FROM tellings WHERE sequence <= (SELECT max(sequence) FROM tellings) - ?",
+        (MOST_REMEMBERED,),
+    )
+    if due is None:
+        db.execute("DELETE FROM outbox WHERE sequence = ?", (notice.sequence,))
+    else:
         db.execute(
-            f"INSERT INTO tellings ({', '.join(values)}) VALUES ({marks(values)})",
-            tuple(values.values()),
+            "UPDATE outbox SET tries = ?, tried_at = ?, due = ? WHERE sequence = ?",
+            (telling.attempt, telling.at, due, notice.sequence),
         )
-        db.execute(
-            "DELETE FROM tellings WHERE sequence <= (SELECT max(sequence) FROM tellings) - ?",
-            (MOST_REMEMBERED,),
-        )
-        if due is None:
-            db.execute("DELETE FROM outbox WHERE sequence = ?", (notice.sequence,))
-        else:
-            db.execute(
-                "UPDATE outbox SET tries = ?, tried_at = ?, due = ? WHERE sequence = ?",
-                (telling.attempt, telling.at, due, notice.sequence),
-            )

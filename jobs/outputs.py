@@ -11,18 +11,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from .embedded import strip
-from .encode import convert
-from .errors import DiskFull, JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutput
-from .job import Delivery, Job, Output, Rendered
+from .errors import JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutput
+from .job import Job, Output, Rendered
 from .links import Link
 from .pictures import extension_of, media_of
 from .prompt import Produced
 from .threads import off_loop
 
 MANIFEST = "outputs.json"
-#: The media that ComfyUI embeds the prompt and the graph in, and that we know how to clean.
-EMBEDDING = ("image/png", "image/jpeg", "image/webp")
 _outputs = TypeAdapter(tuple[Output, ...])
 
 
@@ -117,49 +113,13 @@ def chosen(produced: Sequence[Produced], named: Mapping[str, str]) -> list[tuple
     return [(names.get(file.node_id, file.node_id), file) for file in files]
 
 
-async def finished_files(
-    files: Sequence[tuple[str, Produced]],
-    *,
-    delivery: Delivery,
-    keep_metadata: bool,
-    folder: Path,
-) -> tuple[Rendered, ...]:
-    """The files as they are to be published, with their hashes. New ones go into `folder`.
-
-    Raises ConversionFailed, and DiskFull if the disk refuses.
-    """
-
-    def finish() -> tuple[Rendered, ...]:
-        folder.mkdir(parents=True, exist_ok=True)
-        rendered = []
-        for number, (name, file) in enumerate(files):
-            path = _finished(file.path, folder / str(number), delivery, keep_metadata)
-            rendered.append(Rendered(name=name, path=path, sha256=_sha256(path)))
-        return tuple(rendered)
-
-    try:
-        return await off_loop(finish)
-    except OSError as error:
-        raise DiskFull() from error
-
-
-def _finished(path: Path, target: Path, delivery: Delivery, keep_metadata: bool) -> Path:
-    content_type = media_of(path).content_type
-    if delivery.format and content_type.startswith("image/"):
-        convert(path, target, format=delivery.format, quality=delivery.quality)
-        return target
-    if keep_metadata or content_type not in EMBEDDING:
-        return path
-    return target if strip(path, target) else path
-
-
 async def intact(rendered: Sequence[Rendered]) -> bool:
     """Whether there are rendered files and all of them are still what they were."""
     return bool(rendered) and await off_loop(lambda: all(map(_is_intact, rendered)))
 
 
 def _is_intact(file: Rendered) -> bool:
-    return file.path.is_file() and _sha256(file.path) == file.sha256
+    return file.path.is_file() and sha256_of(file.path) == file.sha256
 
 
 def describe(file: Rendered) -> Output:
@@ -187,7 +147,8 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from PIL.Image import Image
+
 from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
 
 #: Ours below ComfyUI's input and output folders, so that cleaning up touches nobody else's, and
@@ -34,11 +36,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Produced:
-    """A file that a node left behind. Previews are those ComfyUI keeps as temporary."""
+    """A file that a node left behind, or a picture that it handed over and nobody wrote yet.
+
+    Previews are the files that ComfyUI keeps as temporary.
+    """
 
     node_id: str
-    path: Path
-    is_preview: bool
+    content: Path | Image
+    is_preview: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from math import inf
 from typing import Any
 
@@ -28,8 +28,8 @@ from .errors import (
     StorageDenied,
     StorageUnreachable,
 )
-from .job import Job, Output, Stage
-from .outputs import chosen, finished_files, intact
+from .job import Job, Output, Rendered, Stage
+from .outputs import chosen, intact
 from .prompt import FOLDER, Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
 from .workshop import Disowned, Keeper, Workshop
@@ -171,22 +171,27 @@ class Run:
             raise CrashLoop()
         workflow = self._shop.offer.definition(self.job.workflow)
         images = await self._fetch(workflow)
-        async with self._place():
-            self.is_ahead = False
-            self._moved(self)
-            ending = await self._execute(workflow, images)
-            run_ms = _ms_since(self._begun)
-            self.needs_gpu = False
-            self._moved(self)
+        async with AsyncExitStack() as room:
+            async with self._place():
+                self.is_ahead = False
+                self._moved(self)
+                ending = await self._execute(workflow, images)
+                run_ms = _ms_since(self._begun)
+                self.needs_gpu = False
+                self._moved(self)
+                # Without room for its pictures it keeps its place, and ComfyUI must wait.
+                await room.enter_async_context(self._shop.finishing.room_for(ending.produced))
+            rendered = await self._finish(ending, workflow)
+        await self._keep(self.job.publishing(rendered, run_ms=run_ms))
+
+    async def _finish(self, ending: Ending, workflow: Workflow) -> tuple[Rendered, ...]:
         if ending.failure:
             raise ending.failure
-        rendered = await finished_files(
+        return await self._shop.finishing.finish(
             chosen(ending.produced, workflow.outputs),
             delivery=self.job.delivery,
-            keep_metadata=self._shop.settings.keep_metadata,
             folder=self._shop.host.output_folder / FOLDER / self.job.job_id / "finished",
         )
-        await self._keep(self.job.publishing(rendered, run_ms=run_ms))
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         places = self._shop.places

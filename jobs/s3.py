@@ -11,10 +11,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from .boto import new_session
 from .errors import InputFetchFailed, StorageDenied, StorageUnreachable
 from .s3_faults import Fault, failure_of, fault_of
 from .threads import off_loop
@@ -150,7 +150,7 @@ def _make_client(region: str, connect_seconds: float, read_seconds: float) -> An
         # By default URLs are signed for a host that sends readers of most regions elsewhere.
         s3={"addressing_style": "virtual"},
     )
-    session = Session(region_name=region)
+    session = new_session(region)
     try:
         client = session.client("s3", config=config)
     except ValueError as error:

@@ -79,6 +79,8 @@ class Settings(BaseModel):
     webhook_secrets: tuple[Secret, ...] = Field((), alias="UNIFIED_API_WEBHOOK_SECRET")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
+    png_level: int = Field(4, alias="UNIFIED_API_PNG_LEVEL", ge=0, le=9)
+    picture_bytes: int = Field(2**30, alias="UNIFIED_API_PICTURE_BYTES", ge=0)
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
     allow_hosts: tuple[Place, ...] = Field((), alias="UNIFIED_API_ALLOW_HOSTS")
     deny_hosts: tuple[str, ...] = Field((), alias="UNIFIED_API_DENY_HOSTS")

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,9 +15,10 @@ from .errors import DeadlineExceeded
 from .job import RANKS, Job, Priority, Status
 from .line import Waiting
 from .notices import Notice, notices_of
-from .outbox import Outbox, marks, transaction
+from .outbox import Outbox, marks
 from .selection import ALL, Selection
 from .threads import Lane
+from .writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,11 +94,12 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self.outbox = Outbox(self._read, self._in_writer)
+        self._lane = Lane("store-writer")
+        self._writer = Writer(self._lane, lambda: self._open_writer)
+        self._reader = Lane("store-reader")
+        self.outbox = Outbox(self._read, self._writer.run)
         self._path = path
         self._is_hooked = False
-        self._writer = Lane("store-writer")
-        self._reader = Lane("store-reader")
         self._lock: sqlite3.Connection | None = None
         self._write_db: sqlite3.Connection | None = None
         self._read_db: sqlite3.Connection | None = None
@@ -109,25 +111,25 @@ class Store:
         the server has a webhook of its own, so that every job is told of.
         """
         self._is_hooked = is_hooked
-        self._lock = await self._writer.run(_lock, self._path.with_suffix(".lock"))
-        if not await self._writer.run(_is_sound, self._path):
+        self._lock = await self._lane.run(_lock, self._path.with_suffix(".lock"))
+        if not await self._lane.run(_is_sound, self._path):
             if not reset:
                 raise StoreUnusable(DAMAGED)
-            await self._writer.run(_set_aside, self._path)
-        self._write_db = await self._writer.run(_connect, self._path)
-        await self._writer.run(_migrate, self._write_db)
+            await self._lane.run(_set_aside, self._path)
+        self._write_db = await self._lane.run(_connect, self._path)
+        await self._lane.run(_migrate, self._write_db)
         self._read_db = await self._reader.run(_connect, self._path)
 
     async def close(self) -> None:
         for lane, db in (
             (self._reader, self._read_db),
-            (self._writer, self._write_db),
-            (self._writer, self._lock),
+            (self._lane, self._write_db),
+            (self._lane, self._lock),
         ):
             if db is not None:
                 await lane.run(db.close)
         await self._reader.close()
-        await self._writer.close()
+        await self._lane.close()
 
     async def insert(self, job: Job) -> bool:
         """Commit a new job. False if there is one of this id, which then stays as it is."""
@@ -155,7 +157,7 @@ class Store:
     async def tell(self, job: Job) -> None:
         """Commit that it is told how a job ended that is kept elsewhere, unless it is already."""
         if news := self._news(job):
-            await self._in_writer(outbox.post, news)
+            await self._writer.run(outbox.post, news)
             self.outbox.news.set()
 
     async def forget(self, job_id: str) -> None:
@@ -284,7 +286,7 @@ class Store:
 
     async def _write(self, sql: str, values: tuple[Any, ...], news: Sequence[Notice] = ()) -> bool:
         """Commit a change, and with it what is to be told if it changes anything."""
-        is_changed = await self._in_writer(_change, sql, values, news)
+        is_changed = await self._writer.run(_change, sql, values, news)
         if is_changed and news:
             self.outbox.news.set()
         return is_changed
@@ -293,18 +295,10 @@ class Store:
         self, sql: str, values: tuple[Any, ...], step: Callable[[Job], Job]
     ) -> Job | None:
         """Commit the next state of a job that waits, if there is one."""
-        taken = await self._in_writer(_take, sql, values, step, self._news)
+        taken = await self._writer.run(_take, sql, values, step, self._news)
         if taken:
             self.outbox.news.set()
         return taken
-
-    async def _in_writer(
-        self,
-        work: Callable[Concatenate[sqlite3.Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        return await self._writer.run(work, self._open_writer, *args, **kwargs)
 
     async def _read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if self._read_db is None:
@@ -365,10 +359,9 @@ def _migrate(db: sqlite3.Connection) -> None:
 def _change(
     db: sqlite3.Connection, sql: str, values: tuple[Any, ...], news: Sequence[Notice]
 ) -> bool:
-    with transaction(db):
-        is_changed = db.execute(sql, values).rowcount == 1
-        if is_changed:
-            outbox.post(db, news)
+    is_changed = db.execute(sql, values).rowcount == 1
+    if is_changed:
+        outbox.post(db, news)
     return is_changed
 
 

@@ -3,6 +3,8 @@
 event loop                     beside the loop                 prompt worker (ComfyUI's)
 routes, engine, seam
      │ ── off_loop(work) ───────> pool: files, pictures, S3
+     │                              └─ on_cores(work) ─> a thread for each core: compression
+     │ ── in_a_core(work) ──────────────────────────────────────┘  decoding
      │ ── Lane.run(work) ───────> one thread each: SQLite reads, SQLite writes
      │                            some threads each: SQS, DynamoDB
      │ <─────────────────────── (await brings the answer back)
@@ -18,23 +20,40 @@ routes, engine, seam
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 POOL_THREADS = 8
 _pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="unified-api")
+#: More cores hardly make a picture faster.
+MOST_CORES = 4
+_cores = ThreadPoolExecutor(
+    min(MOST_CORES, os.cpu_count() or 1), thread_name_prefix="unified-api-core"
+)
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking work in the pool beside the event loop."""
     return await asyncio.get_running_loop().run_in_executor(_pool, partial(work, *args, **kwargs))
+
+
+def in_a_core(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """From any thread: begin such work, for a thread to wait for."""
+    return _cores.submit(work, *args, **kwargs)
+
+
+def on_cores(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """From any thread but its own: do work that leaves the interpreter for all items at a time."""
+    return list(_cores.map(work, items))
 
 
 def post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
@@ -102,13 +121,14 @@ class LoopThread:
         asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def stop(self) -> None:
-        """End the thread, whatever it does, if there is one."""
+        """End the thread, whatever it does, if there is one. Not from within a running loop."""
         if self._thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_drop_all(), self.loop).result()
         post(self.loop, self.loop.stop)
         self._thread.join()
         self._thread = None
+        # Afterwards, so that what others have begun meanwhile is dropped too.
+        self.loop.run_until_complete(_drop_all())
         self.loop.close()
 
 
@@ -129,6 +149,10 @@ class Lane:
         """Run blocking work in this lane."""
         call = partial(work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have work done in this lane that tells by itself how it ended."""
+        self._threads.submit(work)
 
     async def close(self) -> None:
         """Let queued work finish, then end the threads."""

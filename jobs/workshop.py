@@ -15,6 +15,7 @@ from ..workflows import Takes
 from .disk import Disk
 from .errors import JobFailed
 from .estimates import Estimates
+from .finishing import Finishing
 from .inputs import Inputs
 from .job import RANKS, Job, Output, Priority, Rendered
 from .line import Line
@@ -189,6 +190,15 @@ class Workshop:
     line: Line = field(default_factory=Line)
     estimates: Estimates = field(default_factory=Estimates)
     previews: Previews = field(default_factory=Previews)
+
+    @cached_property
+    def finishing(self) -> Finishing:
+        """Where results get their final form."""
+        return Finishing(
+            max_bytes=self.settings.picture_bytes,
+            png_level=self.settings.png_level,
+            keep_metadata=self.settings.keep_metadata,
+        )
 
     @cached_property
     def metrics(self) -> WorkMetrics:

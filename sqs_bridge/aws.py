@@ -7,10 +7,10 @@ import logging
 from functools import partial
 from typing import Any
 
-from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ..jobs.boto import new_session
 from ..jobs.errors import UnifiedApiError
 from ..jobs.health import Component, State
 from ..jobs.s3_faults import Fault, fault_of
@@ -157,4 +157,4 @@ class Aws:
 
 
 def _make_client(service: str, region: str, config: Config) -> Any:
-    return Session(region_name=region).client(service, config=config)
+    return new_session(region).client(service, config=config)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROVIDED = ROOT / ".comfyui"
 PYTHON = PROVIDED / "venv" / "bin" / "python"
 DEFINITIONS = Path(__file__).parent / "definitions"
+PLUGIN = "unified-api.plugin"
 
 START_SECONDS = 120
 FINAL = ("completed", "failed", "cancelled")
@@ -45,13 +46,17 @@ class ComfyProcess:
         *,
         options: tuple[str, ...] = (),
         nodes: tuple[str, ...] = (),
+        is_plain: bool = False,
         **environment: str,
     ) -> None:
-        """`nodes` are folders beside this file to be loaded as custom nodes too."""
+        """`nodes` are folders beside this file to be loaded as custom nodes too.
+
+        A plain ComfyUI has neither the plugin nor the probes.
+        """
         self.tree = PROVIDED / f"ComfyUI-{version}"
         self.base = base
         self.options = options
-        self.nodes = ("probe_nodes", *nodes)
+        self.nodes = nodes if is_plain else (PLUGIN, "probe_nodes", *nodes)
         self.environment = environment
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -67,7 +72,7 @@ class ComfyProcess:
             *("--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"),
             *("--listen", "127.0.0.1", "--port", str(self.port)),
             *("--base-directory", str(self.base), "--disable-all-custom-nodes"),
-            *("--whitelist-custom-nodes", "unified-api.plugin", *self.nodes),
+            *("--whitelist-custom-nodes", *(Path(node).name for node in self.nodes)),
             *self.options,
         ]
         with self.log.open("ab") as log:
@@ -109,10 +114,14 @@ class ComfyProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def resident_mb(self) -> float:
         """Memory of the process."""
-        assert self._process is not None
-        return psutil.Process(self._process.pid).memory_info().rss / 2**20
+        return psutil.Process(self.pid).memory_info().rss / 2**20
 
     def _end(self, number: int) -> None:
         if self._process is None:
@@ -128,7 +137,8 @@ class ComfyProcess:
         if not self.is_running:
             raise AssertionError(f"ComfyUI ended at start:\n{self.log.read_text()[-4000:]}")
         try:
-            return requests.get(f"{self.url}/api/v1", timeout=5).ok
+            path = "/api/v1" if PLUGIN in self.nodes else "/queue"
+            return requests.get(self.url + path, timeout=5).ok
         except requests.ConnectionError:
             return False
 
@@ -196,9 +206,9 @@ class ComfyProcess:
 def _furnish(base: Path, nodes: tuple[str, ...]) -> None:
     for folder in ("custom_nodes", "models", "input", "output", "user"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    here = Path(__file__).parent
-    for name, target in {"unified-api.plugin": ROOT, **{n: here / n for n in nodes}}.items():
-        link = base / "custom_nodes" / name
+    for node in nodes:
+        target = ROOT if node == PLUGIN else Path(__file__).parent / node
+        link = base / "custom_nodes" / Path(node).name
         if not link.exists():
             link.symlink_to(target, target_is_directory=True)
     for definition in DEFINITIONS.iterdir():

@@ -130,7 +130,7 @@ class FakeHost:
     def _paint(self, graph):
         saving = {n: e["inputs"] for n, e in graph.items() if e["class_type"] == "SaveImage"}
         files = {n: self._saved(inputs["filename_prefix"]) for n, inputs in saving.items()}
-        return Ending(tuple(Produced(n, path, is_preview=False) for n, path in files.items()))
+        return Ending(tuple(Produced(n, path) for n, path in files.items()))
 
     def _saved(self, prefix):
         path = self.output_folder / f"{prefix}_00001_.png"

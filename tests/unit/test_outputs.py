@@ -4,11 +4,9 @@ import hashlib
 import shutil
 
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from unified_api.jobs.errors import NoOutput, OutputLost, PublishFailed
-from unified_api.jobs.job import Delivery, Job
-from unified_api.jobs.outputs import LocalResults, chosen, finished_files, intact
+from unified_api.jobs.job import Job, Rendered
+from unified_api.jobs.outputs import LocalResults, chosen, intact, sha256_of
 from unified_api.jobs.prompt import Produced
 
 
@@ -39,21 +37,16 @@ def produced(node_id, path, *, is_preview=False):
     return Produced(node_id, path, is_preview=is_preview)
 
 
-async def job_with(*files):
+def job_with(*files):
     """A job that is to be published."""
-    rendered = await finished_files(
-        chosen([produced("9", path) for path in files], {"image": "9"}),
-        delivery=Delivery(),
-        keep_metadata=True,
-        folder=files[0].parent / "finished",
-    )
+    rendered = tuple(Rendered(name="image", path=path, sha256=sha256_of(path)) for path in files)
     job = Job(job_id="a", workflow="draw", parameters={}, created_at=0.0)
     return job.fetching(now=0.0).running(now=0.0).publishing(rendered, run_ms=0)
 
 
 async def test_a_result_is_published_with_all_that_can_be_told(results, file):
     content = file().read_bytes()
-    job = await job_with(file())
+    job = job_with(file())
 
     (output,) = await results.publish(job)
 
@@ -73,7 +66,7 @@ async def test_a_result_is_published_with_all_that_can_be_told(results, file):
 async def test_many_files_of_any_kind_keep_their_order_and_get_fitting_names(results, file):
     contents = {"b.mp4": b"\0\0\0\x20ftypisom", "a.png": None, "c.txt": b"text"}
     paths = [file(name, content) for name, content in contents.items()]
-    job = await job_with(*paths)
+    job = job_with(*paths)
 
     outputs = await results.publish(job)
 
@@ -90,8 +83,8 @@ async def test_many_files_of_any_kind_keep_their_order_and_get_fitting_names(res
 
 
 async def test_what_was_published_stays_as_it_is(results, file, picture):
-    first = await results.publish(await job_with(file()))
-    other = await job_with(file("other.png", picture("red")))
+    first = await results.publish(job_with(file()))
+    other = job_with(file("other.png", picture("red")))
 
     again = await results.publish(other)
 
@@ -100,11 +93,11 @@ async def test_what_was_published_stays_as_it_is(results, file, picture):
 
 
 async def test_what_was_not_published_is_not_found(results, file):
-    assert await results.find(await job_with(file())) is None
+    assert await results.find(job_with(file())) is None
 
 
 async def test_a_result_is_found_by_a_later_process(results, folder, file):
-    job = await job_with(file())
+    job = job_with(file())
     outputs = await results.publish(job)
     later = LocalResults(folder)
     await later.open()
@@ -113,7 +106,7 @@ async def test_a_result_is_found_by_a_later_process(results, folder, file):
 
 
 async def test_a_published_result_needs_the_rendered_file_no_more(results, file):
-    job = await job_with(file())
+    job = job_with(file())
     outputs = await results.publish(job)
     content = file().read_bytes()
 
@@ -125,7 +118,7 @@ async def test_a_published_result_needs_the_rendered_file_no_more(results, file)
 @pytest.mark.parametrize("change", ["changed", "gone"])
 async def test_a_file_that_is_not_what_it_was_is_not_published(results, folder, file, change):
     kept, lost = file("a.png"), file("b.png")
-    job = await job_with(kept, lost)
+    job = job_with(kept, lost)
     lost.write_bytes(b"torn") if change == "changed" else lost.unlink()
 
     with pytest.raises(OutputLost):
@@ -138,7 +131,7 @@ async def test_a_file_that_is_not_what_it_was_is_not_published(results, folder, 
 async def test_what_a_dead_process_began_to_publish_is_not_there_and_in_nobodys_way(
     results, folder, file
 ):
-    job = await job_with(file())
+    job = job_with(file())
     begun = folder / f".{job.job_id}.part"
     begun.mkdir()
     (begun / "0.png").write_bytes(b"half")
@@ -152,7 +145,7 @@ async def test_what_a_dead_process_began_to_publish_is_not_there_and_in_nobodys_
 
 
 async def test_a_disk_that_refuses_is_a_failure_with_a_name(results, folder, file):
-    job = await job_with(file())
+    job = job_with(file())
     shutil.rmtree(folder)
 
     with pytest.raises(PublishFailed) as failed:
@@ -196,58 +189,9 @@ def test_a_prompt_that_left_only_previews_has_no_output(file):
 
 
 async def test_rendered_files_are_intact_while_nothing_changes(file):
-    job = await job_with(file("a.png"), file("b.png"))
+    job = job_with(file("a.png"), file("b.png"))
 
     assert await intact(job.rendered)
     file("b.png", b"torn")
     assert not await intact(job.rendered)
     assert not await intact(())
-
-
-async def finished(path, delivery=Delivery(), *, keep_metadata=False):  # noqa: B008
-    """The one file as it is to be published."""
-    (rendered,) = await finished_files(
-        [("image", produced("1", path))],
-        delivery=delivery,
-        keep_metadata=keep_metadata,
-        folder=path.parent / "finished",
-    )
-    return rendered.path
-
-
-@pytest.fixture
-def telling(tmp_path):
-    """A picture with a prompt in it, as ComfyUI saves it."""
-    path = tmp_path / "telling.png"
-    info = PngInfo()
-    info.add_text("prompt", '{"1": "a secret prompt"}')
-    Image.new("RGB", (4, 4), "teal").save(path, pnginfo=info)
-    return path
-
-
-async def test_the_embedded_prompt_is_left_out_unless_asked_for(telling):
-    assert b"secret" in telling.read_bytes()
-    assert b"secret" not in (await finished(telling)).read_bytes()
-    assert b"secret" in (await finished(telling, keep_metadata=True)).read_bytes()
-
-
-async def test_what_is_clean_stays_as_it_is(file):
-    path = file()
-
-    assert await finished(path) == path
-
-
-@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
-async def test_a_picture_is_written_in_the_format_asked_for(telling, format):
-    path = await finished(telling, Delivery(format=format, quality=80))
-
-    with Image.open(path) as picture:
-        assert picture.format == format.upper()
-        assert picture.size == (4, 4)
-    assert b"secret" not in path.read_bytes()
-
-
-async def test_what_is_no_picture_is_left_alone_by_a_format(file):
-    path = file("film.mp4", b"\0\0\0\x18ftypmp42" + b"\0" * 64)
-
-    assert await finished(path, Delivery(format="jpeg")) == path

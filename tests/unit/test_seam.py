@@ -11,6 +11,7 @@ from collections import namedtuple
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from aiohttp import web
 from unified_api import jobs
 from unified_api.jobs.errors import (
@@ -34,6 +35,15 @@ SUCCESS = Status("success", True, [("execution_success", {})])
 NODE = {"node_id": "1", "node_type": "Draw"}
 ERROR = Status("error", False, [("execution_error", {**NODE, "exception_type": "ValueError"})])
 INTERRUPTED = Status("error", False, [("execution_interrupted", NODE)])
+
+
+class LoadImage:
+    """Loads the name of a picture instead of the picture."""
+
+    def load_image(self, image):
+        if "damaged" in image:
+            raise ValueError("damaged")
+        return f"pixels of {image}", f"mask of {image}"
 
 
 class NewQueue:
@@ -93,7 +103,8 @@ class Planted:
         self.args = SimpleNamespace(
             listen="127.0.0.1", port=8188, tls_keyfile=None, tls_certfile=None
         )
-        self.node_classes = {}
+        self.save_image = object()
+        self.node_classes = {"SaveImage": self.save_image, "LoadImage": LoadImage}
         #: What ran at each interrupt.
         self.interrupted = []
         #: What ComfyUI says of a graph, or raises, once it has judged.
@@ -119,6 +130,8 @@ class Planted:
             "server": {"PromptServer": SimpleNamespace(instance=self.server)},
             "execution": {"validate_prompt": self.validate_prompt},
             "nodes": {
+                "SaveImage": self.save_image,
+                "LoadImage": LoadImage,
                 "NODE_CLASS_MAPPINGS": self.node_classes,
                 "interrupt_processing": self.interrupt,
             },
@@ -127,6 +140,7 @@ class Planted:
                 "get_input_directory": lambda: str(self.folder / "input"),
                 "get_output_directory": lambda: str(self.folder / "output"),
                 "get_directory_by_type": self.directory,
+                "get_annotated_filepath": lambda name: str(self.folder / "input" / name),
             },
             "comfy": {},
             "comfy.cli_args": {"args": self.args},
@@ -165,8 +179,10 @@ async def host(seam):
 def run(host, planted):
     """Queue a prompt; the task that waits for its end, once the prompt is queued."""
 
-    async def start(prompt_id="p", *, limit_seconds=60.0, hear=lambda event, data: None):
-        prompt = Prompt(prompt_id, GRAPH, FOLDER, limit_seconds)
+    async def start(
+        prompt_id="p", *, graph=GRAPH, limit_seconds=60.0, hear=lambda event, data: None
+    ):
+        prompt = Prompt(prompt_id, graph, FOLDER, limit_seconds)
         task = asyncio.ensure_future(host.run(prompt, hear))
         await until(lambda: task.done() or prompt_id in {item[1] for item in planted.queue.queue})
         return task
@@ -282,6 +298,188 @@ async def test_comfyui_is_idle_when_it_has_nothing_to_run(run, host, planted):
     assert not host.is_idle
 
 
+# Pictures that are handed over
+
+SAVING = {
+    "1": {"class_type": "Draw", "inputs": {}},
+    "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": FOLDER}},
+}
+
+
+@pytest.fixture
+def hand_over(planted):
+    """Run the node that hands over, as the worker does, for the first prompt that waits."""
+
+    async def run_node(node_id="9", pictures=1):
+        graph = planted.queue.queue[0][2]
+        node = planted.node_classes[graph["9"]["class_type"]]()
+        given = {"images": torch.zeros((pictures, 4, 6, 3)), "node_id": node_id}
+        prompt_id = graph["9"]["inputs"]["prompt_id"]
+        return await asyncio.to_thread(node.hand_over, prompt_id=prompt_id, **given)
+
+    return run_node
+
+
+async def test_pictures_come_as_they_are_instead_of_files(run, finish, hand_over):
+    task = await run(graph=SAVING)
+
+    told = await hand_over(pictures=2)
+    await finish({"9": told["ui"]})
+
+    first, second = (await task).produced
+    assert first.content.size == second.content.size == (6, 4)
+    assert (first.node_id, first.is_preview) == ("9", False)
+
+
+async def test_what_was_handed_over_and_what_was_saved_keep_the_order_of_their_nodes(
+    run, finish, hand_over, saved
+):
+    saved(f"{FOLDER}/a.mp4")
+    saved(f"{FOLDER}/b.mp4")
+    task = await run(graph=SAVING)
+
+    told = await hand_over()
+    films = {
+        node_id: {"videos": [entry(name)]} for node_id, name in (("5", "a.mp4"), ("12", "b.mp4"))
+    }
+    await finish({"5": films["5"], "9": told["ui"], "12": films["12"]})
+
+    assert [each.node_id for each in (await task).produced] == ["5", "9", "12"]
+
+
+async def test_pictures_of_a_prompt_that_failed_are_not_kept(run, finish, hand_over):
+    task = await run(graph=SAVING)
+
+    told = await hand_over()
+    await finish({"9": told["ui"]}, status=ERROR)
+
+    assert (await task).produced == ()
+
+
+async def test_pictures_that_nobody_waits_for_are_dropped(run, hand_over, planted):
+    task = await run(graph=SAVING)
+    item = planted.queue.begin()
+    task.cancel()
+    await asyncio.wait({task})
+
+    planted.queue.queue.append(planted.queue.currently_running[item])
+    told = await hand_over()
+
+    assert told["ui"]["handed_over"] == [{"width": 6, "height": 4}]
+
+
+async def test_the_sweep_finds_pictures_too(run, hand_over, planted):
+    task = await run(graph=SAVING)
+    told = await hand_over()
+
+    item = planted.queue.queue.pop()
+    planted.queue.history[item[1]] = {"outputs": {"9": told["ui"]}, "status": SUCCESS._asdict()}
+
+    assert len((await task).produced) == 1
+
+
+async def test_the_graph_that_was_given_stays_as_it_is(run, planted):
+    await run(graph=SAVING)
+
+    assert SAVING["9"]["class_type"] == "SaveImage"
+    assert planted.queue.queue[0][2]["9"]["class_type"] == "SaveImage (Unified API)"
+
+
+async def test_a_saveimage_of_somebody_else_is_left_alone(run, planted):
+    planted.node_classes["SaveImage"] = object()
+
+    await run(graph=SAVING)
+
+    assert planted.queue.queue[0][2] == SAVING
+
+
+async def test_comfyui_saves_itself_where_that_is_wanted(seam, planted):
+    host = seam.ComfyUI(hands_over=False)
+    host.start()
+
+    task = asyncio.ensure_future(host.run(Prompt("p", SAVING, FOLDER, 60.0), lambda *_: None))
+    await until(lambda: planted.queue.queue)
+
+    assert planted.queue.queue[0][2] == SAVING
+    task.cancel()
+
+
+# Pictures that are loaded ahead
+
+PICTURE = "unified_api/a.png"
+LOADING = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": PICTURE}},
+    "2": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    "3": {"class_type": "Draw", "inputs": {"image": ["1", 0]}},
+}
+
+
+@pytest.fixture
+def input_picture(saved, picture):
+    return lambda name=PICTURE: saved(name, "input", picture("teal"))
+
+
+@pytest.fixture
+def given(planted):
+    """What the node in LoadImage's place gives, in a thread as the worker is one."""
+
+    async def give(name=PICTURE):
+        node = planted.node_classes["LoadImage (Unified API)"]()
+        return await asyncio.to_thread(node.give, image=name)
+
+    return give
+
+
+async def test_pictures_of_ours_are_loaded_ahead(run, given, planted, input_picture):
+    input_picture()
+
+    await run(graph=LOADING)
+
+    graph = planted.queue.queue[0][2]
+    assert graph["1"] == {"class_type": "LoadImage (Unified API)", "inputs": {"image": PICTURE}}
+    assert (graph["2"], graph["3"]) == (LOADING["2"], LOADING["3"])
+    assert await given() == (f"pixels of {PICTURE}", f"mask of {PICTURE}")
+
+
+async def test_a_picture_that_cannot_be_loaded_fails_where_it_is_used(run, given, input_picture):
+    damaged = input_picture("unified_api/damaged.png").name
+    await run(graph={"1": {**LOADING["1"], "inputs": {"image": f"unified_api/{damaged}"}}})
+
+    with pytest.raises(ValueError, match="damaged"):
+        await given(f"unified_api/{damaged}")
+
+
+async def test_a_picture_is_held_no_longer_than_its_job(run, given, finish, input_picture):
+    input_picture()
+    task = await run(graph=LOADING)
+    await finish()
+    await task
+
+    with pytest.raises(LookupError):
+        await given()
+
+
+async def test_what_would_take_too_much_memory_is_left_to_comfyui(seam, planted, input_picture):
+    input_picture()
+    host = seam.ComfyUI(picture_bytes=100)
+    host.start()
+
+    task = asyncio.ensure_future(host.run(Prompt("p", LOADING, FOLDER, 60.0), lambda *_: None))
+    await until(lambda: planted.queue.queue)
+
+    assert planted.queue.queue[0][2] == LOADING
+    task.cancel()
+
+
+async def test_a_loadimage_of_somebody_else_is_left_alone(run, planted, input_picture):
+    input_picture()
+    planted.node_classes["LoadImage"] = object()
+
+    await run(graph=LOADING)
+
+    assert planted.queue.queue[0][2] == LOADING
+
+
 # The end of a prompt
 
 
@@ -293,7 +491,7 @@ async def test_an_end_is_told_with_the_files(run, finish, saved):
 
     ending = await task
     (file,) = ending.produced
-    assert (file.node_id, file.path, file.is_preview) == ("9", path, False)
+    assert (file.node_id, file.content, file.is_preview) == ("9", path, False)
     assert ending.failure is None
 
 
@@ -656,7 +854,7 @@ async def test_files_of_any_kind_and_node_are_outputs(run, finish, saved):
         }
     )
 
-    assert [(file.node_id, file.path.name) for file in (await task).produced] == [
+    assert [(file.node_id, file.content.name) for file in (await task).produced] == [
         ("9", "a.png"),
         ("10", "b.mp4"),
         ("5:12", "c.glb"),
@@ -681,7 +879,7 @@ async def test_a_file_that_the_next_prompt_may_overwrite_is_copied(run, finish, 
 
     shared.write_bytes(b"theirs")
     (file,) = (await task).produced
-    assert file.path.read_bytes() == b"mine"
+    assert file.content.read_bytes() == b"mine"
 
 
 async def test_a_failed_prompt_has_no_files(run, finish, saved):

@@ -57,7 +57,7 @@ def rendered(engine, bench):
         path = bench.host.output_folder / "rendered"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        bench.host.endings.append(Ending((Produced("2", path, is_preview=False),)))
+        bench.host.endings.append(Ending((Produced("2", path),)))
         job = (await engine.submit("draw", {}, **how)).job
         assert (await bench.ended(engine, job)).status == "completed"
         return job.job_id
