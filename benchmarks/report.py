@@ -43,12 +43,22 @@ def machine() -> str:
     return f"{day}; {os.cpu_count()} cores ({model}); {versions}, {libraries}."
 
 
-def table(load: Load, found: Mapping[str, Times], *, jobs: int) -> str:
-    """A row for each system; times in ms, and in brackets by how much of the first row's."""
+def table(load: Load, found: Mapping[str, Times], *, jobs: int, encode_ms: float) -> str:
+    """A row for each system; times in ms, and in brackets as parts of the first row's.
+
+    `encode_ms` is what SaveImage takes for a picture.
+    """
     rounds = len(next(iter(found.values())).walls)
     title = f"### {jobs} jobs of {load}"
-    note = f"Medians of {rounds} rounds, by turns. In brackets: x {next(iter(found))}."
-    lines = [row(COLUMNS), row(["---"] * len(COLUMNS)), *rows(list(found.items()))]
+    plain = next(iter(found))
+    note = (
+        f"Milliseconds, medians ({rounds} x {jobs} jobs, by turns); in brackets x {plain}."
+        f" To encode a picture SaveImage alone takes {encode_ms:.0f} ms."
+    )
+    least = load.milliseconds * jobs
+    share = least / middle(found[plain].walls)
+    gpu = row(["the GPU's time alone", f"{least} ({share:.2f})", *[""] * (len(COLUMNS) - 2)])
+    lines = [row(COLUMNS), row(["---"] * len(COLUMNS)), *rows(list(found.items())), gpu]
     return "\n".join([title, "", note, "", *lines, ""])
 
 

@@ -16,4 +16,5 @@ def _load_package() -> None:
     spec.loader.exec_module(package)
 
 
-_load_package()
+if "unified_api" not in sys.modules:
+    _load_package()
