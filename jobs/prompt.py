@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-from PIL.Image import Image
+from typing import TYPE_CHECKING, Any
 
 from .errors import DiskFull, ExecutionFailed, Interrupted, JobFailed, OutOfMemory
+
+if TYPE_CHECKING:
+    # An orchestrator has no Pillow.
+    from PIL.Image import Image
 
 #: Ours below ComfyUI's input and output folders, so that cleaning up touches nobody else's, and
 #: ComfyUI's own listings stay short.
