@@ -41,18 +41,13 @@ def handing_over(graph: dict[str, Any], prompt_id: str) -> dict[str, Any]:
 
 def pictures_in(graph: dict[str, Any]) -> Iterator[str]:
     """The names of the pictures of ours that LoadImage would load."""
-    for node in graph.values():
-        name = node["inputs"].get("image")
-        if _is_plain(node, LOAD) and isinstance(name, str) and name.startswith(f"{FOLDER}/"):
-            yield name
+    yield from filter(None, map(_picture_of, graph.values()))
 
 
 def taking(graph: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """A valid graph with the stand-in wherever LoadImage had one of these pictures."""
     return {
-        node_id: {**node, "class_type": LOADED}
-        if _is_plain(node, LOAD) and node["inputs"]["image"] in names
-        else node
+        node_id: {**node, "class_type": LOADED} if _picture_of(node) in names else node
         for node_id, node in graph.items()
     }
 
@@ -111,6 +106,13 @@ def node_that_gives(give: Give) -> type:
 
 def _is_plain(node: dict[str, Any], class_type: str) -> bool:
     return bool(node["class_type"] == class_type and node["inputs"].keys() == INPUTS[class_type])
+
+
+def _picture_of(node: dict[str, Any]) -> str | None:
+    """The name of a picture of ours that this node would load."""
+    name = node["inputs"]["image"] if _is_plain(node, LOAD) else None
+    # Another node may give the name.
+    return name if isinstance(name, str) and name.startswith(f"{FOLDER}/") else None
 
 
 def _picture(image: Any) -> Image.Image:

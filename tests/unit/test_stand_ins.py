@@ -109,3 +109,7 @@ def test_only_pictures_that_are_named_are_taken():
 
     assert changed == {**LOADING, "1": {**LOADING["1"], "class_type": LOADED}}
     assert taking(LOADING, []) == LOADING
+
+
+def test_a_name_that_another_node_gives_is_left_to_it():
+    assert taking({"3": LOADING["3"]}, {"unified_api/a.png"}) == {"3": LOADING["3"]}
