@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tests.comfyui.comfy_process import ComfyProcess
 
 from .bench import Bench
-from .measure import middle, percentile
+from .measure import answer, middle, percentile, submit
 from .report import row
 from .systems import OverHttp
 
@@ -34,17 +34,16 @@ async def backlog(bench: Bench, comfy: ComfyProcess, far: str) -> str:
         await asyncio.sleep(SETTLE_SECONDS)
         before, posts, jobs = comfy.resident_mb, list[float](), list[str]()
 
-        async def submit(left: Iterator[int]) -> None:
+        async def submit_all(left: Iterator[int]) -> None:
             for _ in left:
-                began = time.monotonic()
-                jobs.append(await system.submit(task))
-                posts.append(time.monotonic() - began)
+                jobs.append(await submit(system, task, posts))
 
         began, left = time.monotonic(), iter(range(WAITING))
-        await asyncio.gather(*(submit(left) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(submit_all(left) for _ in range(CONNECTIONS)))
         spent = time.monotonic() - began
         added = comfy.resident_mb - before
-        reads = [await _read(system, jobs[n * WAITING // READS]) for n in range(READS)]
+        read = [system.status(jobs[n * WAITING // READS]) for n in range(READS)]
+        reads = [await answer(system, path) for path in read]
         await system.session.post(f"{system.status(gate)}/cancel")
     lines = [
         row(["accepted", "POST p50 first 100 / last 100", "memory", "status p50, p99"]),
@@ -60,10 +59,3 @@ async def backlog(bench: Bench, comfy: ComfyProcess, far: str) -> str:
     ]
     title = f"### {WAITING:,} waiting jobs, submitted over {CONNECTIONS} connections"
     return "\n".join([title, "", *lines, ""])
-
-
-async def _read(system: OverHttp, job: str) -> float:
-    began = time.monotonic()
-    async with system.session.get(system.status(job)) as reply:
-        await reply.read()
-    return time.monotonic() - began

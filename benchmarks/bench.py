@@ -67,7 +67,7 @@ class Bench:
             yield comfy.start()
 
     @contextmanager
-    def ours(self, far: str, aws: Emulator, **environment: str) -> Iterator[ComfyProcess]:
+    def ours(self, far: str, aws: Emulator) -> Iterator[ComfyProcess]:
         """ComfyUI with us in it; pictures and bucket are far away."""
         create_table(aws.dynamodb, TABLE)
         settings = {
@@ -80,7 +80,7 @@ class Bench:
             "CLOUDFRONT_DOMAIN": "cdn.example.org",
             "UNIFIED_API_ALLOW_HOSTS": far.removeprefix("http://"),
         }
-        with self._comfyui("ours", **settings, **environment) as comfy:
+        with self._comfyui("ours", **settings) as comfy:
             comfy.define(SLUG, {file.name: file.read_text() for file in DEFINITION.iterdir()})
             yield comfy.start()
 

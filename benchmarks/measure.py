@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median, quantiles
 
-from .bench import Bench
+from .bench import Bench, Task
 from .systems import System
 
 JOBS = 20
@@ -71,7 +71,7 @@ async def _batch(bench: Bench, system: System, load: Load, times: Times, *, jobs
     began = time.monotonic()
     async with _watched(system, times) as submitted:
         for _ in range(jobs):
-            submitted.append(await _submit(bench, system, load, times.busy_posts))
+            submitted.append(await submit(system, _task(bench, load), times.busy_posts))
         await asyncio.gather(*map(system.done, submitted))
         times.walls.append(time.monotonic() - began)
     runs = bench.runs()[before:]
@@ -80,14 +80,18 @@ async def _batch(bench: Bench, system: System, load: Load, times: Times, *, jobs
 
 async def _single(bench: Bench, system: System, load: Load, times: Times) -> None:
     began = time.monotonic()
-    job = await _submit(bench, system, load, times.idle_posts)
+    job = await submit(system, _task(bench, load), times.idle_posts)
     await system.done(job)
     times.beyond.append(time.monotonic() - began - load.milliseconds / 1000)
-    times.idle_reads.append(await _answer(system, system.status(job)))
+    times.idle_reads.append(await answer(system, system.status(job)))
 
 
-async def _submit(bench: Bench, system: System, load: Load, posts: list[float]) -> str:
-    task = bench.task(load.milliseconds, load.pictures)
+def _task(bench: Bench, load: Load) -> Task:
+    return bench.task(load.milliseconds, load.pictures)
+
+
+async def submit(system: System, task: Task, posts: list[float]) -> str:
+    """The job; how long the POST took is added to `posts`."""
     began = time.monotonic()
     job = await system.submit(task)
     posts.append(time.monotonic() - began)
@@ -102,16 +106,17 @@ async def _watched(system: System, times: Times) -> AsyncIterator[list[str]]:
     async def ask() -> None:
         while True:
             await asyncio.sleep(PING_SECONDS)
-            times.health.append(await _answer(system, system.health))
+            times.health.append(await answer(system, system.health))
             if jobs:
-                times.busy_reads.append(await _answer(system, system.status(jobs[-1])))
+                times.busy_reads.append(await answer(system, system.status(jobs[-1])))
 
     asking = asyncio.ensure_future(ask())
     yield jobs
     asking.cancel()
 
 
-async def _answer(system: System, path: str) -> float:
+async def answer(system: System, path: str) -> float:
+    """How long a GET takes."""
     began = time.monotonic()
     async with system.session.get(path) as reply:
         await reply.read()

@@ -1,4 +1,4 @@
-"""PNG: pictures as PNG files, in half of Pillow's time on one core, and on all of them at once.
+"""PNG: pictures as PNG files, in half of Pillow's time on one core, and on several at once.
 
 Each row is kept as its difference from the one above. Pillow weighs five such filters row by row,
 which takes as long as compressing; a file becomes 3 % smaller by it (median of twelve pictures

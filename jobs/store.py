@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,9 +19,6 @@ from .outbox import Outbox, marks
 from .selection import ALL, Selection
 from .threads import Lane
 from .writer import Writer
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
 #: No job is put off for longer, so a later `due` shows that the clock was set back.

@@ -10,26 +10,24 @@ from benchmarks.measure import Load, Times
 from benchmarks.report import table
 from benchmarks.systems import body_of, graph_of
 
-PLAIN = Times(
-    walls=[2.0, 4.0],
-    gaps=[0.2] * 10,
-    busy_posts=[0.003] * 3,
-    busy_reads=[0.001] * 3,
-    health=[0.001] * 3,
-    beyond=[0.4, 0.4],
-    idle_posts=[0.002],
-    idle_reads=[0.001],
-)
-OURS = Times(
-    walls=[1.0, 3.0],
-    gaps=[0.02] * 10,
-    busy_posts=[0.006] * 3,
-    busy_reads=[0.002] * 3,
-    health=[0.009] * 3,
-    beyond=[0.3, 0.3],
-    idle_posts=[0.004],
-    idle_reads=[0.002],
-)
+
+def times(walls, *, gap, post, read, health, beyond):
+    """Of a system that always takes the same; `post` is (idle, busy)."""
+    idle_post, busy_post = post
+    return Times(
+        walls=walls,
+        gaps=[gap] * 10,
+        busy_posts=[busy_post] * 3,
+        busy_reads=[read] * 3,
+        health=[health] * 3,
+        beyond=[beyond] * 2,
+        idle_posts=[idle_post],
+        idle_reads=[read],
+    )
+
+
+PLAIN = times([2.0, 4.0], gap=0.2, post=(0.002, 0.003), read=0.001, health=0.001, beyond=0.4)
+OURS = times([1.0, 3.0], gap=0.02, post=(0.004, 0.006), read=0.002, health=0.009, beyond=0.3)
 
 
 def test_a_table_shows_times_and_how_they_compare():

@@ -17,8 +17,8 @@ from .fake_host import until
 BYTES = 8 * 8 * 4
 
 
-def handed_over(colour="teal", mode="RGB"):
-    return Produced("1", Image.new(mode, (8, 8), colour))
+def handed_over():
+    return Produced("1", Image.new("RGB", (8, 8), "teal"))
 
 
 @pytest.fixture
