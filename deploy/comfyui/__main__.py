@@ -6,6 +6,8 @@ import os
 import sys
 from typing import NoReturn
 
+from ..systemd.services import systemd, uninstall
+from ..systemd.upgrade import rollback, upgrade
 from .checks import run_checks, run_kills
 from .demo import demo
 from .existing import add_requirements, existing_comfyui, install_into_existing
@@ -26,6 +28,10 @@ HELP = """ComfyUI Unified API Service
   ./install.sh key add NAME     make an API key and print it (--scopes submit,read,cancel,admin)
   ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash
   ./install.sh key revoke NAME  a key that opens nothing any more, from the next request on
+  ./install.sh systemd          ComfyUI and the orchestrator as services (also --systemd)
+  ./install.sh upgrade [REF]    this clone at the newest release, or at that tag, branch or commit
+  ./install.sh rollback         this clone as it was before the last upgrade
+  ./install.sh uninstall        removes services and link, and says what it leaves
   ./install.sh help             this text (also --help)
 
 demo and serve take the ComfyUI whose custom_nodes this folder stands in, or COMFYUI_PATH, and
@@ -34,9 +40,22 @@ otherwise get one of their own into .comfyui/ (delete that folder to start afres
 key works in the user folder of that ComfyUI, without one in that of serve; --user-folder DIR
 names another.
 
+systemd writes unit files and, where there are none yet, environment files into /etc; nothing is
+started. --only worker or --only orchestrator writes one of them, --user NAME has ComfyUI run as
+NAME instead of the owner of its folder, --into DIR takes DIR for / (uninstall too).
+
   COMFYUI_PATH    the ComfyUI to use
   COMFYUI_PYTHON  the Python it runs on; else its venv or .venv, python_embeded, $VIRTUAL_ENV
 """
+
+WITH_OPTIONS = {
+    "key": keys,
+    "systemd": systemd,
+    "--systemd": systemd,
+    "upgrade": upgrade,
+    "rollback": rollback,
+    "uninstall": uninstall,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -53,8 +72,8 @@ def main(arguments: list[str]) -> int:
         return run_checks(everything_for_tests(), options)
     elif verb == "kills":
         return run_kills(everything_for_tests(), options)
-    elif verb == "key":
-        keys(options)
+    elif verb in WITH_OPTIONS:
+        WITH_OPTIONS[verb](options)
     elif verb in {"help", "--help", "-h"}:
         print(HELP, end="")
     else:

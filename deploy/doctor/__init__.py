@@ -1,0 +1,1 @@
+"""The doctor of a worker, as install.sh starts it."""

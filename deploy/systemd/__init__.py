@@ -1,0 +1,1 @@
+"""ComfyUI and the orchestrator as services of systemd; standard library only."""

@@ -1,0 +1,509 @@
+"""The services, as `./install.sh systemd` writes them, and the ways to other versions and back."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from unified_api.deploy.comfyui.places import ComfyUI
+from unified_api.deploy.systemd.environment import settings_file
+from unified_api.deploy.systemd.services import remove
+from unified_api.deploy.systemd.units import orchestrator_unit, worker_unit
+from unified_api.jobs.drain import HAND_BACK_SECONDS, LEAVE_SECONDS
+from unified_api.jobs.log_lines import write_as
+from unified_api.jobs.settings import Settings
+from unified_api.sqs_bridge.orchestrator import SHUTDOWN_SECONDS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ("install.sh", "requirements.txt", "README.md")
+STUB = """#!/bin/sh
+echo "$*" >> "{record}"
+case "$*" in {fails}) exit 1;; esac
+"""
+#: What its Python is asked.
+PACKAGES_KNOWN, ACCELERATOR, PIP = "*importlib.metadata*", "*is_available*", "*pip*"
+NEVER = "'never'"
+#: An exposure from 0 to 100, as `systemd-analyze security` reckons it; 50 and more is "medium".
+MOST_EXPOSED = {"comfyui": 55, "unified-api-orchestrator": 20}
+
+
+class Machine:
+    """A pretended machine with a ComfyUI of somebody's, and a clone of ours beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.comfyui = folder / "Comfy UI"
+        self.clone = folder / "our clone"
+        self.record = folder / "called.txt"
+        self.units = self.root / "etc" / "systemd" / "system"
+        self.settings = self.root / "etc" / "unified-api"
+        self.link = self.comfyui / "custom_nodes" / "unified-api"
+        self.link.parent.mkdir(parents=True)
+        for name in ("main.py", "nodes.py"):
+            (self.comfyui / name).touch()
+        self.python(fails=NEVER)
+        self._ship()
+
+    def _ship(self) -> None:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "deploy", self.clone / "deploy", ignore=ignored)
+        for name in SHIPPED:
+            shutil.copy(ROOT / name, self.clone)
+
+    def python(self, *, fails: str) -> None:
+        stub = self.comfyui / "venv" / "bin" / "python"
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.write_text(STUB.format(record=self.record, fails=fails))
+        stub.chmod(0o755)
+
+    def install(self, *arguments: str, into: bool = True) -> str:
+        """What is said, also when it fails."""
+        place = ["--into", str(self.root)] if into else []
+        return self.run(*arguments, *place).stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        named = {"COMFYUI_PATH": str(self.comfyui), "PWD": str(self.clone)}
+        return subprocess.run(
+            [self.clone / "install.sh", *arguments],
+            env={**os.environ, **named},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def called(self) -> str:
+        return self.record.read_text() if self.record.exists() else ""
+
+    def git(self, *arguments: str, at: Path | None = None) -> str:
+        me = ["-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "commit.gpgSign=false"]
+        call = ["git", *me, "-C", str(at or self.clone), *arguments]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def lines_of(unit: str, key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", unit, re.MULTILINE)
+
+
+def seconds(unit: str, key: str) -> float:
+    return float(lines_of(unit, key)[0])
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> dict[str, Path]:
+    """Both, for what is on this machine."""
+    tree = tmp_path / "Comfy UI"
+    (tree / "output").mkdir(parents=True)
+    python = Path(sys.executable)
+    texts = {
+        "comfyui": worker_unit(ComfyUI(tree, python), [], [], user="root"),
+        "unified-api-orchestrator": orchestrator_unit(python, tmp_path),
+    }
+    files = {name: tmp_path / f"{name}.service" for name in texts}
+    for name, file in files.items():
+        file.write_text(texts[name])
+    return files
+
+
+@pytest.fixture
+def analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.skip("NOT TESTED: the units; install systemd for systemd-analyze")
+    return found
+
+
+def test_systemd_understands_every_line_of_the_units(analyze: str, units: dict[str, Path]) -> None:
+    for file in units.values():
+        call = [analyze, "verify", "--recursive-errors=no", "--man=no", str(file)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_services_are_shut_in(analyze: str, units: dict[str, Path]) -> None:
+    for name, file in units.items():
+        limit = f"--threshold={MOST_EXPOSED[name]}"
+        call = [analyze, "security", "--offline=yes", "--no-pager", limit, str(file)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr
+
+
+def test_systemd_waits_for_a_drain(units: dict[str, Path]) -> None:
+    unit = units["comfyui"].read_text()
+    longest = Settings().drain_seconds + HAND_BACK_SECONDS + LEAVE_SECONDS
+
+    assert seconds(unit, "TimeoutStopSec") > longest
+    assert lines_of(unit, "KillMode") == ["mixed"]
+    assert lines_of(unit, "Restart") == ["always"]
+
+
+def test_systemd_waits_for_the_answers_of_an_orchestrator(units: dict[str, Path]) -> None:
+    unit = units["unified-api-orchestrator"].read_text()
+
+    assert seconds(unit, "TimeoutStopSec") > SHUTDOWN_SECONDS
+
+
+def test_the_gpu_stays_within_reach_of_comfyui(units: dict[str, Path]) -> None:
+    unit = units["comfyui"].read_text()
+
+    for closed in ("PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "MemoryDeny"):
+        assert f"\n{closed}" not in unit
+
+
+def test_what_the_units_set_is_a_setting(units: dict[str, Path]) -> None:
+    known = {field.alias for field in Settings.model_fields.values()}
+    set_there = [
+        name
+        for file in units.values()
+        for name in re.findall(r"^Environment=(UNIFIED_API_\w+)", file.read_text(), re.MULTILINE)
+    ]
+
+    assert set_there
+    assert set(set_there) <= known
+
+
+def test_results_may_go_to_another_disk(tmp_path: Path) -> None:
+    disk, tree = tmp_path / "disk", tmp_path / "ComfyUI"
+    for folder in (disk, tree / "models"):
+        folder.mkdir(parents=True)
+    (tree / "output").symlink_to(disk)
+
+    unit = worker_unit(ComfyUI(tree, Path("/venv/bin/python")), [], [], user="me")
+
+    assert lines_of(unit, "ReadWritePaths") == [f'"{tree}" "{disk}"']
+
+
+def test_the_environment_file_has_every_setting_and_nothing_of_it_counts() -> None:
+    text = settings_file("ComfyUI", "comfyui")
+
+    commented = re.findall(r"^#([A-Z]\w+)=", text, re.MULTILINE)
+
+    assert sorted(commented) == sorted(f.alias for f in Settings.model_fields.values() if f.alias)
+    assert all(line.startswith("#") for line in text.splitlines() if line)
+
+
+def test_the_environment_file_tells_the_defaults() -> None:
+    text = settings_file("ComfyUI", "comfyui")
+    told = dict(re.findall(r"^#([A-Z]\w+)=(.*)$", text, re.MULTILINE))
+
+    read = Settings.from_env(told)
+
+    assert read.model_dump() == Settings().model_dump()
+    numbers = (int, float)
+    for name, field in Settings.model_fields.items():
+        if field.alias and isinstance(getattr(read, name), numbers):
+            assert told[field.alias], f"{field.alias} has a default that can be written"
+
+
+def test_the_environment_file_says_one_line_on_each_setting() -> None:
+    lines = settings_file("ComfyUI", "comfyui").splitlines()
+
+    for above, line in pairwise(lines):
+        if re.match(r"#[A-Z]\w+=", line):
+            assert above.startswith("# ")
+            assert len(above) > len("# x")
+
+
+def test_one_command_writes_the_services_and_says_how_they_are_started(machine: Machine) -> None:
+    said = machine.install("--systemd")
+
+    unit = (machine.units / "comfyui.service").read_text()
+    python, tree = machine.comfyui / "venv" / "bin" / "python", machine.comfyui
+    launcher = machine.clone / "deploy" / "comfyui" / "launch.py"
+    assert lines_of(unit, "ExecStart") == [
+        f'"{python}" "{launcher}" "{tree}" --listen 127.0.0.1 $COMFYUI_OPTIONS'
+    ]
+    assert lines_of(unit, "User") == [tree.owner()]
+    assert machine.link.resolve() == machine.clone
+    assert "systemctl daemon-reload && systemctl enable --now comfyui" in said
+
+
+def test_settings_that_are_there_stay_as_they_are(machine: Machine) -> None:
+    machine.install("systemd", "--only", "worker")
+    file = machine.settings / "worker.env"
+    file.write_text("S3_BUCKET=mine\n")
+
+    said = machine.install("systemd", "--only", "worker")
+
+    assert file.read_text() == "S3_BUCKET=mine\n"
+    assert f"{file} (there already" in said
+
+
+def test_settings_are_for_their_owner_alone(machine: Machine) -> None:
+    machine.install("systemd", "--only", "worker")
+
+    assert (machine.settings / "worker.env").stat().st_mode & 0o077 == 0
+
+
+def test_a_machine_without_a_gpu_is_told_to_comfyui(machine: Machine) -> None:
+    machine.python(fails=ACCELERATOR)
+
+    machine.install("systemd", "--only", "worker")
+
+    settings = (machine.settings / "worker.env").read_text()
+    assert "\nCOMFYUI_OPTIONS=--cpu --use-pytorch-cross-attention\n" in settings
+
+
+def test_packages_are_installed_only_where_they_are_lacking(machine: Machine) -> None:
+    machine.install("systemd", "--only", "worker")
+    assert "pip install" not in machine.called()
+
+    machine.python(fails=PACKAGES_KNOWN)
+    machine.install("systemd", "--only", "worker")
+
+    assert "pip install" in machine.called()
+
+
+def test_a_service_of_somebody_elses_is_not_overwritten(machine: Machine) -> None:
+    machine.units.mkdir(parents=True)
+    theirs = machine.units / "comfyui.service"
+    theirs.write_text("[Service]\nExecStart=/theirs\n")
+
+    done = machine.run("systemd", "--only", "worker", "--into", str(machine.root))
+
+    assert done.returncode == 1
+    assert "move it away" in done.stdout
+    assert theirs.read_text() == "[Service]\nExecStart=/theirs\n"
+
+
+def test_an_orchestrator_that_could_not_read_its_code_is_not_written(machine: Machine) -> None:
+    machine.clone.chmod(0o700)
+
+    done = machine.run("systemd", "--only", "orchestrator", "--into", str(machine.root))
+
+    assert done.returncode == 1
+    assert f"{machine.clone} is closed to others" in done.stdout
+    assert not machine.units.exists()
+
+
+def test_a_name_that_systemd_would_read_otherwise_is_refused(machine: Machine) -> None:
+    machine.clone = machine.clone.rename(machine.clone.with_name("100% ours"))
+
+    said = machine.install("systemd", "--only", "worker")
+
+    assert "systemd cannot be told of" in said
+    assert not machine.units.exists()
+
+
+def test_an_unknown_user_is_refused_with_the_command_that_makes_one(machine: Machine) -> None:
+    said = machine.install("systemd", "--only", "worker", "--user", "nobody-of-that-name")
+
+    assert "useradd --system --no-create-home nobody-of-that-name" in said
+
+
+def test_uninstalling_leaves_comfyui_as_it_was_and_the_users_data(machine: Machine) -> None:
+    before = sorted(machine.comfyui.rglob("*"))
+    machine.install("systemd", "--only", "worker")
+    data = machine.comfyui / "user" / "unified_api"
+    data.mkdir(parents=True)
+
+    said = machine.install("uninstall")
+
+    assert sorted(machine.comfyui.rglob("*")) == sorted([*before, data.parent, data])
+    assert list(machine.units.iterdir()) == []
+    for stays in (machine.settings / "worker.env").parent, data, machine.clone:
+        assert f"\n  {stays}  (" in said
+
+
+def test_uninstalling_leaves_a_service_of_somebody_elses(machine: Machine) -> None:
+    machine.units.mkdir(parents=True)
+    theirs = machine.units / "comfyui.service"
+    theirs.write_text("[Service]\nExecStart=/theirs\n")
+
+    machine.install("uninstall")
+
+    assert theirs.exists()
+
+
+def test_services_are_ended_before_they_are_removed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, systemctl = machine.units / "comfyui.service", machine.root / "bin" / "systemctl"
+    for file in (unit, systemctl):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    systemctl.write_text(
+        f'#!/bin/sh\necho "$*" $(/bin/ls "{machine.units}") >>"{machine.record}"\n'
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent))
+
+    remove([unit], is_running=True)
+
+    ended, reloaded = machine.called().splitlines()
+    assert ended == "disable --now comfyui.service comfyui.service"
+    assert reloaded == "daemon-reload"
+
+
+@pytest.fixture
+def released(machine: Machine) -> Machine:
+    """The clone is of a repository with two releases, and stands at the first."""
+    if shutil.which("git") is None:
+        pytest.skip("NOT TESTED: upgrade and rollback; install git")
+    upstream = machine.clone.with_name("upstream")
+    (machine.clone / ".gitignore").write_text(".comfyui/\n__pycache__/\n")
+    machine.git("init", "--quiet", "--initial-branch=main")
+    machine.git("add", "--all")
+    machine.git("commit", "--quiet", "--message=one")
+    machine.git("tag", "v1.9.0")
+    machine.git("clone", "--quiet", str(machine.clone), str(upstream), at=machine.root.parent)
+    machine.git("remote", "add", "origin", str(upstream))
+    for version in ("v1.10.0", "v2.0.0-rc1"):
+        (upstream / "news.txt").write_text(version)
+        machine.git("add", "--all", at=upstream)
+        machine.git("commit", "--quiet", f"--message={version}", at=upstream)
+        machine.git("tag", version, at=upstream)
+    return machine
+
+
+def version(machine: Machine) -> str:
+    return machine.git("describe", "--tags")
+
+
+def test_an_upgrade_takes_the_newest_release_and_its_requirements(released: Machine) -> None:
+    done = released.run("upgrade")
+
+    assert done.returncode == 0, done.stdout
+    assert version(released) == "v1.10.0"
+    assert "pip install" in released.called()
+    assert "./install.sh rollback" in done.stdout
+
+
+def test_an_upgrade_goes_to_any_tag_or_branch(released: Machine) -> None:
+    released.run("upgrade", "v1.10.0")
+    assert version(released) == "v1.10.0"
+
+    released.run("upgrade", "main")
+    assert version(released) == "v2.0.0-rc1"
+
+
+def test_a_rollback_leads_back_once(released: Machine) -> None:
+    released.run("upgrade")
+
+    back, again = released.run("rollback"), released.run("rollback")
+
+    assert back.returncode == 0, back.stdout
+    assert version(released) == "v1.9.0"
+    assert again.returncode == 1
+    assert "nothing to go back to" in again.stdout
+
+
+def test_an_upgrade_to_what_is_there_keeps_the_way_back(released: Machine) -> None:
+    released.run("upgrade")
+
+    said = released.run("upgrade").stdout
+    released.run("rollback")
+
+    assert "v1.10.0 already" in said
+    assert version(released) == "v1.9.0"
+
+
+def test_an_upgrade_without_its_packages_is_none(released: Machine) -> None:
+    released.python(fails=PIP)
+
+    done = released.run("upgrade")
+
+    assert done.returncode == 1
+    assert version(released) == "v1.9.0"
+    assert "nothing to go back to" in released.run("rollback").stdout
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "rollback"])
+def test_local_changes_are_not_lost(released: Machine, verb: str) -> None:
+    changed = released.clone / "README.md"
+    changed.write_text("mine")
+
+    done = released.run(verb)
+
+    assert done.returncode == 1
+    assert "local changes" in done.stdout
+    assert changed.read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "rollback"])
+def test_without_git_the_way_is_by_hand(machine: Machine, verb: str) -> None:
+    done = machine.run(verb)
+
+    assert done.returncode == 1
+    assert "no git clone" in done.stdout
+
+
+def test_an_upgrade_to_nowhere_changes_nothing(released: Machine) -> None:
+    done = released.run("upgrade", "v9")
+
+    assert done.returncode == 1
+    assert "no tag, branch or commit v9" in done.stdout
+    assert version(released) == "v1.9.0"
+
+
+@pytest.fixture
+def logger() -> logging.Logger:
+    """One that no other test knows."""
+    logger = logging.getLogger(f"of.a.test.{uuid.uuid4()}")
+    logger.setLevel(logging.INFO)
+    return logger
+
+
+def test_a_line_for_machines_has_what_the_message_names(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    write_as("json", logger, stream)
+
+    logger.info("job=%s status=%d", "a\nb", 202)
+
+    (line,) = stream.getvalue().splitlines()
+    told = json.loads(line)
+    assert (told["job"], told["status"], told["level"]) == ("a\nb", 202, "info")
+    assert told["message"] == "job=a\nb status=202"
+
+
+def test_a_stranger_cannot_name_a_field(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    write_as("json", logger, stream)
+
+    logger.info("refused: %s", "admin=%s level=%s")
+
+    told = json.loads(stream.getvalue())
+    assert "admin" not in told
+    assert told["level"] == "info"
+
+
+def test_a_traceback_is_one_line_and_the_journal_knows_how_bad_it_is(
+    logger: logging.Logger,
+) -> None:
+    stream = io.StringIO()
+    write_as("journal", logger, stream)
+
+    try:
+        raise ValueError("五")
+    except ValueError:
+        logger.exception("it failed")
+
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith("<3>{")
+    assert line.isascii()
+    assert "ValueError: 五" in json.loads(line[3:])["exception"]
+
+
+def test_text_leaves_the_lines_to_comfyui(logger: logging.Logger) -> None:
+    write_as("text", logger)
+
+    assert logger.handlers == []
+    assert logger.propagate
