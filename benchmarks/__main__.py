@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from .backlog import backlog
 from .bench import Bench
+from .delivery import delivery
 from .encoding import encoding
 from .footprint import footprint
 from .measure import JOBS, Load, measure
@@ -52,6 +53,7 @@ async def compare(
         ours = stack.enter_context(bench.ours(far, aws))
         if with_extremes:
             _print(await footprint(plain, ours))
+        _print(await delivery(aws))
         systems = [
             await stack.enter_async_context(Plain.at(plain.url)),
             await stack.enter_async_context(OverHttp.at(ours.url, far)),

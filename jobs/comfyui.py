@@ -162,17 +162,23 @@ class ComfyUI:
         """Whether ComfyUI has nothing to run, ours or anybody's."""
         return self._queue.get_tasks_remaining() == 0  # type: ignore[no-any-return]
 
-    async def run(self, prompt: Prompt, hear: Hear) -> Ending:
+    async def run(
+        self, prompt: Prompt, hear: Hear, *, first: Callable[[], Awaitable[None]] | None = None
+    ) -> Ending:
         """Queue a prompt and wait for its end. `hear(event, data)` is called on the loop.
 
-        Raises WorkflowInvalid if ComfyUI does not accept the graph. If this is cancelled, so is
-        the prompt; nobody waits until that has come to pass.
+        `first` is awaited right before it is queued, while its pictures are being loaded. If this
+        is cancelled, so is the prompt; nobody waits until that has come to pass. Raises
+        WorkflowInvalid if ComfyUI does not accept the graph.
         """
         outputs = await self._validate(prompt)
         waiting = _Waiting(prompt, hear)
+        graph = self._with_stand_ins(waiting)
+        if first:
+            await first()
         self._waiting[prompt.prompt_id] = waiting
         try:
-            self._queue.put(self._queue_item(waiting, outputs))
+            self._queue.put(self._queue_item(prompt.prompt_id, graph, outputs))
             return await waiting.ending
         except asyncio.CancelledError:
             self._withdraw(prompt.prompt_id)
@@ -195,12 +201,14 @@ class ComfyUI:
             raise _refusal(error, node_errors or {})
         return list(outputs)
 
-    def _queue_item(self, waiting: _Waiting, outputs: list[str]) -> tuple[Any, ...]:
+    def _queue_item(
+        self, prompt_id: str, graph: dict[str, Any], outputs: list[str]
+    ) -> tuple[Any, ...]:
         number = self._server.number
         self._server.number += 1
         # Without a client id, cached outputs are lost and progress goes to every open editor.
         extra = {"client_id": self._client_id, "create_time": int(time.time() * 1000)}
-        item = (number, waiting.prompt.prompt_id, self._with_stand_ins(waiting), extra, outputs)
+        item = (number, prompt_id, graph, extra, outputs)
         return (*item, {}) if keeps_secrets_apart(type(self._queue)) else item
 
     def _with_stand_ins(self, waiting: _Waiting) -> dict[str, Any]:

@@ -213,8 +213,7 @@ class Run:
         prompt = self._prompt(workflow, images)
         self._meter = ProgressMeter(prompt.graph, estimates.node_seconds(workflow.slug))
         try:
-            await self._come_next()
-            ending = await host.run(prompt, self._hear)
+            ending = await host.run(prompt, self._hear, first=self._come_next)
             # However it ended it was an attempt, or one that is removed would come back for ever.
             await self._start()
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +39,13 @@ class Host(Protocol):
     @property
     def output_folder(self) -> Path: ...
     def start(self) -> None: ...
-    async def run(self, prompt: Prompt, hear: Callable[[str, dict[str, Any]], None]) -> Ending: ...
+    async def run(
+        self,
+        prompt: Prompt,
+        hear: Callable[[str, dict[str, Any]], None],
+        *,
+        first: Callable[[], Awaitable[None]] | None = None,
+    ) -> Ending: ...
     def lacks(self, graph: dict[str, Any]) -> list[Lack]: ...
     def takes(self, class_type: str) -> Mapping[str, Takes]: ...
 

@@ -108,7 +108,9 @@ class FakeHost:
     def takes(self, class_type):
         return self.taking.get(class_type, {})
 
-    async def run(self, prompt, hear):
+    async def run(self, prompt, hear, *, first=None):
+        if first:
+            await first()
         self.company.append((prompt, tuple(self.queue)))
         self.queue.append(prompt)
         try:

@@ -37,13 +37,17 @@ ERROR = Status("error", False, [("execution_error", {**NODE, "exception_type": "
 INTERRUPTED = Status("error", False, [("execution_interrupted", NODE)])
 
 
-class LoadImage:
-    """Loads the name of a picture instead of the picture."""
+def load_image_class(loaded):
+    """Its nodes load the name of a picture instead of the picture, and write it down."""
 
-    def load_image(self, image):
-        if "damaged" in image:
-            raise ValueError("damaged")
-        return f"pixels of {image}", f"mask of {image}"
+    class LoadImage:
+        def load_image(self, image):
+            if "damaged" in image:
+                raise ValueError("damaged")
+            loaded.append(image)
+            return f"pixels of {image}", f"mask of {image}"
+
+    return LoadImage
 
 
 class NewQueue:
@@ -104,7 +108,9 @@ class Planted:
             listen="127.0.0.1", port=8188, tls_keyfile=None, tls_certfile=None
         )
         self.save_image = object()
-        self.node_classes = {"SaveImage": self.save_image, "LoadImage": LoadImage}
+        self.loaded = []
+        self.load_image = load_image_class(self.loaded)
+        self.node_classes = {"SaveImage": self.save_image, "LoadImage": self.load_image}
         #: What ran at each interrupt.
         self.interrupted = []
         #: What ComfyUI says of a graph, or raises, once it has judged.
@@ -131,7 +137,7 @@ class Planted:
             "execution": {"validate_prompt": self.validate_prompt},
             "nodes": {
                 "SaveImage": self.save_image,
-                "LoadImage": LoadImage,
+                "LoadImage": self.load_image,
                 "NODE_CLASS_MAPPINGS": self.node_classes,
                 "interrupt_processing": self.interrupt,
             },
@@ -439,6 +445,28 @@ async def test_pictures_of_ours_are_loaded_ahead(run, given, planted, input_pict
     assert graph["1"] == {"class_type": "LoadImage (Unified API)", "inputs": {"image": PICTURE}}
     assert (graph["2"], graph["3"]) == (LOADING["2"], LOADING["3"])
     assert await given() == (f"pixels of {PICTURE}", f"mask of {PICTURE}")
+
+
+async def test_a_picture_is_loaded_while_what_comes_first_is_waited_for(
+    host, planted, given, input_picture
+):
+    input_picture()
+    gate, is_waited_for = asyncio.Event(), asyncio.Event()
+
+    async def first():
+        is_waited_for.set()
+        await gate.wait()
+
+    prompt = Prompt("p", LOADING, FOLDER, 60.0)
+    task = asyncio.ensure_future(host.run(prompt, lambda *_: None, first=first))
+    await is_waited_for.wait()
+    await until(lambda: planted.loaded)
+    assert not planted.queue.queue
+
+    gate.set()
+    await until(lambda: planted.queue.queue)
+    assert await given() == (f"pixels of {PICTURE}", f"mask of {PICTURE}")
+    task.cancel()
 
 
 async def test_a_picture_that_cannot_be_loaded_fails_where_it_is_used(run, given, input_picture):
