@@ -1,6 +1,7 @@
 """Files that ComfyUI left in, published results out: all of them, once, unchanged."""
 
 import hashlib
+import os
 import shutil
 
 import pytest
@@ -80,6 +81,19 @@ async def test_many_files_of_any_kind_keep_their_order_and_get_fitting_names(res
     assert [results.path(done, n).read_bytes() for n in range(3)] == [
         path.read_bytes() for path in paths
     ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows flushes no folders")
+async def test_a_published_result_outlasts_a_power_cut(results, folder, file, monkeypatch):
+    flushed = []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.fstat(fd).st_ino), flush(fd)))
+    job = job_with(file())
+
+    await results.publish(job)
+
+    published = [folder, *(folder / job.job_id).iterdir(), folder / job.job_id]
+    assert {path.stat().st_ino for path in published} == set(flushed)
 
 
 async def test_what_was_published_stays_as_it_is(results, file, picture):
