@@ -8,18 +8,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from .fake_host import bench, definitions, engine, gallery, picture, settings
+from .planted_comfyui import finish, host, planted, run, saved, seam, worker
 from .receiver import receive, receiver
 
 __all__ = [
     "bench",
     "definitions",
     "engine",
+    "finish",
     "gallery",
+    "host",
     "picture",
+    "planted",
     "receive",
     "receiver",
+    "run",
+    "saved",
+    "seam",
     "serve",
     "settings",
+    "worker",
 ]
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
