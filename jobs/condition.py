@@ -5,6 +5,7 @@ from __future__ import annotations
 from .errors import StorageDenied
 from .health import Component, State, unless
 from .reception import Reception
+from .warm_up import WarmUp
 from .webhooks import Webhooks
 from .workshop import Workshop
 
@@ -12,16 +13,21 @@ from .workshop import Workshop
 class Condition:
     """Asked whenever somebody wants to know; nothing is remembered."""
 
-    def __init__(self, workshop: Workshop, reception: Reception, webhooks: Webhooks) -> None:
+    def __init__(
+        self, workshop: Workshop, reception: Reception, webhooks: Webhooks, warm_up: WarmUp
+    ) -> None:
         self._shop = workshop
         self._reception = reception
         self._webhooks = webhooks
+        self._warm_up = warm_up
 
     @property
     def is_ready(self) -> bool:
         """Whether a job accepted now would run."""
         problems = (self._shop.host.problem, self._reception.closed, self._shop.disk.problem)
-        return not any(problems) and any(each.is_healthy for each in self._shop.offer.all())
+        if any(problems) or not self._warm_up.is_over:
+            return False
+        return any(each.is_healthy for each in self._shop.offer.all())
 
     @property
     def can_publish(self) -> bool:
@@ -46,6 +52,7 @@ class Condition:
             "storage": self._storage(),
             "workflows": shop.offer.component,
             "settings": unless(settings, State.DEGRADED),
+            "warm_up": self._warm_up.component,
             **({"webhooks": Component(State.DEGRADED, trouble)} if trouble else {}),
         }
 

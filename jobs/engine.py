@@ -37,6 +37,7 @@ from .store import StoreUnusable
 from .threads import off_loop
 from .thumbnail import Thumbnails
 from .upkeep import look_after_storage, tidy_up
+from .warm_up import WARM_UP, WarmUp
 from .watch import set_within
 from .webhooks import Webhooks
 from .workshop import Workshop
@@ -64,7 +65,8 @@ class Engine:
         self._shop = workshop
         self._webhooks = webhooks
         self._reception = Reception(workshop)
-        self.condition = Condition(workshop, self._reception, webhooks)
+        self._warm_up = WarmUp(workshop)
+        self.condition = Condition(workshop, self._reception, webhooks, self._warm_up)
         self._thumbnails = Thumbnails(workshop.results)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
@@ -73,7 +75,8 @@ class Engine:
         self.guests = Guests(workshop, self._reception, self._runs)
         self.metrics.show_waiting(self._count_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dispatching: asyncio.Task[None] | None = None
+        #: Of these, what gives ComfyUI more to do.
+        self._feeding: list[asyncio.Task[None]] = []
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -227,7 +230,8 @@ class Engine:
             ours = [job for job in unfinished if not job.is_shared]
             kept = {job.job_id for job in (*ours, *await self.guests.left(unfinished))}
             self._shop.host.start()
-            await off_loop(remove_leftovers, self._shop, keep=kept)
+            await off_loop(remove_leftovers, self._shop, keep={*kept, WARM_UP})
+            self._warm_up.prepare()
         except Exception as error:
             log.exception("no jobs are accepted")
             self._reception.closed = f"No jobs are accepted: {_reason(error)}."
@@ -235,7 +239,7 @@ class Engine:
         self._reception.closed = None
         for job in ours:
             self._runs.begin(job, self._shop.store)
-        self._dispatching = self._spawn(self._dispatch())
+        self._feeding = [self._spawn(self._warm_up.run()), self._spawn(self._dispatch())]
         self._spawn(look_after_storage(self._shop.results))
         self._spawn(tidy_up(self._shop))
         self._spawn(self._give_up())
@@ -259,8 +263,8 @@ class Engine:
         The rest is taken up at the next start.
         """
         self._reception.closed = SHUTTING_DOWN
-        if self._dispatching:
-            self._dispatching.cancel()
+        for task in self._feeding:
+            task.cancel()
         await self._runs.drain()
 
     # -- work ----------------------------------------------------------------------------------

@@ -152,6 +152,12 @@ class WorkMetrics(Metrics):
             registry=self._registry,
             buckets=SHORT,
         )
+        self._warm_ups = Gauge(
+            "unified_api_warm_up_seconds",
+            "What the warm-up of a workflow took when this process started.",
+            ["workflow"],
+            registry=self._registry,
+        )
         self._deliveries = Counter(
             "unified_api_webhook_deliveries_total",
             "Webhooks that were taken by their receivers.",
@@ -200,6 +206,15 @@ class WorkMetrics(Metrics):
             if spent_ms is not None:
                 stage = name.removesuffix("_ms")
                 self._stages.labels(workflow, stage).observe(spent_ms / 1000)
+
+    def warmed_up(self, workflow: str, seconds: float) -> None:
+        """A workflow has had its warm-up."""
+        self._warm_ups.labels(self._workflow(workflow)).set(seconds)
+
+    def started(self, seconds: float) -> None:
+        """So long after the start of the process, warm-ups are over. Told once."""
+        what = "From the start of the process to the end of its warm-ups, when jobs can run."
+        self._show("unified_api_cold_start_seconds", what, lambda: seconds)
 
     def webhook_tried(self, error: str | None) -> None:
         """A receiver was told of something, or could not be."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_process import ComfyProcess
+from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST, OLDEST
 from PIL import Image
 from unified_api.workflows import LIBRARY, Catalog
@@ -61,6 +61,18 @@ def run(comfy: ComfyProcess, workflow: str, *colors: str, **parameters: Any) -> 
     picture.load()
     assert picture.format == "PNG"
     return picture
+
+
+@pytest.mark.timeout(300)
+def test_both_are_warm_when_comfyui_is_ready(comfy: ComfyProcess) -> None:
+    wait_until(lambda: comfy.get("/ready").ok, seconds=240)
+
+    warm_up = comfy.get("/health").json()["components"]["warm_up"]
+    metrics = comfy.get("/metrics").text
+
+    assert warm_up["status"] == "healthy"
+    for slug in ("camera-angle", "qwen-image-edit"):
+        assert f'unified_api_warm_up_seconds{{workflow="{slug}"}}' in metrics
 
 
 @pytest.mark.timeout(300)
