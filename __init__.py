@@ -1,17 +1,18 @@
 """ComfyUI Unified API Service: ComfyUI workflows as versioned REST endpoints.
 
-Importing this package does nothing. ComfyUI calls `comfy_entrypoint` while it loads its custom
-nodes: all wiring is there.
+Importing this package does nothing but read its version. ComfyUI calls `comfy_entrypoint` while it
+loads its custom nodes: all wiring is there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .jobs.comfyui import ComfyUI
     from .jobs.engine import Engine
     from .jobs.inputs import Objects
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from .jobs.workshop import Results, Workshop
     from .sqs_bridge.listener import SqsListener
 
-__version__ = "0.1.0"
+
+def _version() -> str:
+    """As pyproject.toml has it, which alone says so and lies beside this file in the wheel too."""
+    text = Path(__file__).with_name("pyproject.toml").read_text(encoding="utf-8")
+    return str(re.findall(r'^version = "(.+)"$', text, re.MULTILINE)[0])
+
+
+__version__ = _version()
 
 
 async def comfy_entrypoint() -> Any:
@@ -28,6 +36,7 @@ async def comfy_entrypoint() -> Any:
     from .jobs import comfyui
     from .jobs.drain import Drain
     from .jobs.engine import Engine
+    from .jobs.log_lines import write_as
     from .jobs.settings import Settings
     from .jobs.spot import spot_notice
     from .jobs.webhooks import Webhooks
@@ -36,6 +45,7 @@ async def comfy_entrypoint() -> Any:
     from .routes.shown import described
 
     settings = Settings.from_env()
+    write_as(settings.log, logging.getLogger(__name__))
     host = comfyui.ComfyUI(
         exit_on_hang=settings.exit_on_hang,
         # Only ComfyUI knows what it would embed; and without room there is nothing to hold.

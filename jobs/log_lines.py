@@ -9,26 +9,23 @@ from datetime import datetime, timezone
 from typing import Any, Literal, TextIO
 
 #: As syslog numbers them; journald takes `<4>` from the start of a line.
-PRIORITIES = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
-}
-NAMED = re.compile(r"(\w+)=%[sd]")
+PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+#: What a message is filled in with, and its name where it has one: `status=%d`, `job %s`.
+FILLED_IN = re.compile(r"(?:(\w+)=|\b(job|request|workflow) )?%[.\d]*[dfs]")
+#: ComfyUI makes our package's name of the path to its folder.
+PACKAGE = __name__.removesuffix("jobs.log_lines")
 
 
 class JsonLines(logging.Formatter):
-    """What a message names (`status=%d`) becomes a field of its own. All is ASCII."""
+    """What a message names becomes a field of its own. All is ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         told = {
-            **_fields(record),
+            **_named(record),
             "time": moment.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "logger": record.name,
+            "logger": record.name.removeprefix(PACKAGE),
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -40,11 +37,7 @@ class JournalLines(JsonLines):
     """The same with its priority before it, as journald wants to be told."""
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = PRIORITIES.get(record.levelno, PRIORITIES[logging.INFO])
-        return f"<{priority}>{super().format(record)}"
-
-
-FORMATS = {"json": JsonLines, "journal": JournalLines}
+        return f"<{PRIORITIES.get(record.levelname, PRIORITIES['INFO'])}>{super().format(record)}"
 
 
 def write_as(
@@ -54,13 +47,13 @@ def write_as(
     if form == "text":
         return
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(FORMATS[form]())
+    handler.setFormatter(JsonLines() if form == "json" else JournalLines())
     logger.handlers = [handler]
     logger.propagate = False
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
+def _named(record: logging.LogRecord) -> dict[str, Any]:
     """From the pattern of the message, which is ours; what fills it in may be a stranger's."""
-    names = NAMED.findall(str(record.msg))
+    names = [before or word for before, word in FILLED_IN.findall(str(record.msg))]
     given = record.args if isinstance(record.args, tuple) else ()
-    return dict(zip(names, given, strict=True)) if len(names) == len(given) else {}
+    return {name: value for name, value in zip(names, given, strict=False) if name}

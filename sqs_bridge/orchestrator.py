@@ -13,6 +13,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..jobs.health import State
+from ..jobs.log_lines import write_as
 from ..jobs.offer import Offer
 from ..jobs.settings import Settings
 from ..routes.browsers import is_loopback
@@ -34,6 +35,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT. Exits with status 1 if the port cannot be opened."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings.from_env()
+    write_as(settings.log, logging.getLogger())
     host, port = host_of(settings), settings.port or PORT
     app = orchestrator(settings)
     log.info("Unified API %s: orchestrator on http://%s:%d", __version__, host, port)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..comfyui.browser import is_root
 from ..comfyui.existing import add_requirements, existing_comfyui
 from ..comfyui.places import (
     LAUNCHER,
@@ -21,7 +21,7 @@ from ..comfyui.places import (
     ComfyUI,
     link_to_clone,
 )
-from ..comfyui.provide import install_once, own_comfyui, own_python, package, succeeds
+from ..comfyui.provide import install_once, own_comfyui, own_python
 from ..comfyui.report import Failure, say
 from ..comfyui.server import device, prepare
 from .environment import settings_file
@@ -30,15 +30,17 @@ TEMPLATES = Path(__file__).resolve().parent
 WORKER, ORCHESTRATOR = "comfyui.service", "unified-api-orchestrator.service"
 #: Below the root of the machine.
 UNITS, SETTINGS = Path("etc/systemd/system"), Path("etc/unified-api")
-HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 #: What would mean something to systemd, or to Python in a list of folders.
 ODD = re.compile(r"[\"'\\$%:\x00-\x1f]")
-KNOWS = "import importlib.metadata as m, sys; [m.version(name) for name in sys.argv[1:]]"
 OPTIONS = """\
 
-# ComfyUI's own options (--port 9000 --lowvram); they go before --listen 127.0.0.1.
+# ComfyUI's own options, say --port 9000 --lowvram
 COMFYUI_OPTIONS={options}
 """
+CLOSED = (
+    "The orchestrator runs as a user of its own, to whom {closed} is closed. Put this clone and a"
+    " Python where all may read, say into /opt, or do without:  ./install.sh systemd --only worker"
+)
 
 
 class Unit(NamedTuple):
@@ -48,35 +50,27 @@ class Unit(NamedTuple):
     settings: str
 
 
-def worker(user: str | None) -> Unit:
+def worker() -> Unit:
     """ComfyUI as its user has it, our clone among its custom nodes; else one of our own."""
-    comfyui = existing_comfyui()
-    folders: list[Path] = []
-    options: list[Path | str] = []
+    comfyui, base = existing_comfyui(), None
     if comfyui is None:
         comfyui, base = own_comfyui(), prepare(SERVE_BASE)
-        folders, options = [base], ["--base-directory", base]
     else:
-        require_packages(comfyui)
+        add_packages(comfyui)
         link_into(comfyui.tree / "custom_nodes")
     first = OPTIONS.format(options=" ".join(device(comfyui.python, [])))
-    return Unit(
-        WORKER,
-        worker_unit(comfyui, options, folders, user=user_of(comfyui.tree, user)),
-        "worker.env",
-        settings_file("ComfyUI", "comfyui", first=first),
-    )
+    settings = settings_file("ComfyUI", "comfyui", first=first)
+    return Unit(WORKER, worker_unit(comfyui, base), "worker.env", settings)
 
 
-def worker_unit(
-    comfyui: ComfyUI, options: Sequence[Path | str], folders: Sequence[Path], *, user: str
-) -> str:
+def worker_unit(comfyui: ComfyUI, base: Path | None = None) -> str:
+    options: list[Path | str] = ["--base-directory", base] if base else []
+    folders = [comfyui.tree, base] if base else [comfyui.tree]
     values = {
-        "USER": user,
+        "USER": comfyui.tree.owner(),
         "TREE": safe(comfyui.tree),
         "CALL": words([comfyui.python, LAUNCHER, comfyui.tree, *options]),
-        "WRITABLE": words(writable([comfyui.tree, *folders])),
-        "SETTINGS": f"/{SETTINGS}/worker.env",
+        "WRITABLE": words(writable(folders)),
     }
     return filled(WORKER, values)
 
@@ -86,27 +80,18 @@ def orchestrator() -> Unit:
     python = own_python()
     install_once(python, "plugin", REQUIREMENTS.read_text(encoding="utf-8"))
     link_to_clone(PACKAGE)
-    return Unit(
-        ORCHESTRATOR,
-        orchestrator_unit(python, PACKAGES),
-        "orchestrator.env",
-        settings_file("the orchestrator", "unified-api-orchestrator"),
-    )
+    settings = settings_file("the orchestrator", "unified-api-orchestrator")
+    return Unit(ORCHESTRATOR, orchestrator_unit(python), "orchestrator.env", settings)
 
 
-def orchestrator_unit(python: Path, packages: Path) -> str:
-    values = {
-        "CALL": words([python, "-m", "unified_api.sqs_bridge.orchestrator"]),
-        "PACKAGES": safe(packages),
-        "PROTECT_HOME": "read-only" if in_a_home(python) else "yes",
-        "SETTINGS": f"/{SETTINGS}/orchestrator.env",
-    }
-    return filled(ORCHESTRATOR, values)
+def orchestrator_unit(python: Path) -> str:
+    call = words([python, "-m", "unified_api.sqs_bridge.orchestrator"])
+    return filled(ORCHESTRATOR, {"CALL": call, "PACKAGES": safe(PACKAGES)})
 
 
 def filled(template: str, values: dict[str, str]) -> str:
     text = (TEMPLATES / template).read_text(encoding="utf-8")
-    return re.sub(r"@([A-Z_]+)@", lambda name: values[name[1]], text)
+    return re.sub(r"@([A-Z]+)@", lambda name: values[name[1]], text)
 
 
 def words(call: Sequence[Path | str]) -> str:
@@ -126,27 +111,12 @@ def writable(folders: Sequence[Path]) -> list[Path]:
     return sorted(one for one in found if found.isdisjoint(one.parents))
 
 
-def user_of(tree: Path, named: str | None) -> str:
-    """Who is named, else who owns ComfyUI."""
-    owner = tree.owner()
-    if named is None or named == owner:
-        return owner
-    if not succeeds(["id", "--", named]):
-        cure = f"useradd --system --no-create-home {named}"
-        raise Failure(f"There is no user {named}. Make one, then run this again: {cure}")
-    say(f'ComfyUI\'s files belong to {owner}; hand them over:  chown -R {named} "{tree}"')
-    return named
-
-
-def require_packages(comfyui: ComfyUI) -> None:
-    """Root leaves no files of its own among a user's packages."""
-    names = [package(line) for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()]
-    if succeeds([str(comfyui.python), "-c", KNOWS, *names]):
-        return
-    owner = comfyui.tree.owner()
-    if os.geteuid() == 0 and owner != "root":
-        raise Failure(f"ComfyUI's Python lacks our packages: run ./install.sh as {owner} first.")
-    add_requirements(comfyui)
+def add_packages(comfyui: ComfyUI) -> None:
+    """Root leaves no files of its own among a user's."""
+    if is_root() and comfyui.tree.stat().st_uid != 0:
+        say(f"Packages     left to {comfyui.tree.owner()}, who runs ./install.sh for them")
+    else:
+        add_requirements(comfyui)
 
 
 def link_into(nodes: Path) -> None:
@@ -160,14 +130,9 @@ def link_into(nodes: Path) -> None:
     say(f"Link         {link}")
 
 
-def in_a_home(place: Path) -> bool:
-    return any(home in (*place.parents, *place.resolve().parents) for home in HOMES)
-
-
-def closed_folder() -> Path | None:
-    """The first folder that the orchestrator's user, who owns nothing, could not look into."""
+def require_open() -> None:
+    """The orchestrator's user owns nothing, so everybody must be able to look in."""
     python = Path(sys.executable)
     for place in (ROOT, *ROOT.parents, *python.parents, *python.resolve().parents):
         if not place.stat().st_mode & stat.S_IXOTH:
-            return place
-    return None
+            raise Failure(CLOSED.format(closed=place))

@@ -5,32 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
-from ..comfyui.existing import add_requirements, named_tree, python_of, surrounding_tree
-from ..comfyui.places import REQUIREMENTS, ROOT, VENV, ComfyUI, python_in
+from ..comfyui.browser import is_root
+from ..comfyui.existing import add_requirements, existing_comfyui
+from ..comfyui.places import REQUIREMENTS, ROOT, VENV, python_in
 from ..comfyui.provide import has_pip, install_once
 from ..comfyui.report import Failure, say
+from .installed import restart, served
 
 #: The commit before the last upgrade. As a ref of git it keeps what it names.
 FORMER = "refs/unified-api/former"
 NEWEST_FIRST = "--sort=-version:refname"
+#: A shallow clone does not know what is older than itself. (Git's word for no end.)
+WHOLE = "--depth=2147483647"
 
 
 def upgrade(options: list[str]) -> None:
     """To the tag, branch or commit that is named; else to the newest release."""
     if len(options) > 1:
         raise Failure("./install.sh upgrade takes one tag, branch or commit.")
-    require_clean_clone()
-    git("fetch", "--quiet", "--tags", cure="Check the network and the name of the remote.")
+    require_clone()
+    git("fetch", "--quiet", "--tags", WHOLE, cure="Check the network and the name of the remote.")
     former = head()
     target = named(options[0]) if options else newest()
     if target == former:
+        # An upgrade that was killed still lacks them.
+        install_requirements()
         say(f"This is {described()} already.")
         return
-    move(target, back=former)
     git("update-ref", FORMER, former)
-    say(f"This is now {described()}. Start ComfyUI again:  systemctl restart comfyui")
-    say("Back to what was before:  ./install.sh rollback")
+    move(target, back=former)
+    say(f"This is now {described()}. Back to what was before:  ./install.sh rollback")
+    restart()
 
 
 def rollback(options: list[str]) -> None:
@@ -39,18 +46,21 @@ def rollback(options: list[str]) -> None:
         raise Failure(
             "./install.sh rollback takes nothing: ./install.sh upgrade REF goes anywhere."
         )
-    require_clean_clone()
+    require_clone()
     former = commit(FORMER)
-    if former is None:
+    if former is None or former == head():
         raise Failure("There is nothing to go back to: no upgrade was made since the last one.")
     move(former, back=head())
     git("update-ref", "-d", FORMER)
-    say(f"This is {described()} again. Start ComfyUI again:  systemctl restart comfyui")
+    say(f"This is {described()} again.")
+    restart()
 
 
-def require_clean_clone() -> None:
+def require_clone() -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         raise Failure("This folder is no git clone: put the other version in its place by hand.")
+    if is_root() and ROOT.stat().st_uid != 0:
+        raise Failure(f"This clone belongs to {ROOT.owner()}: run this as that user.")
     changed = git("status", "--porcelain", "--untracked-files=no")
     if changed:
         raise Failure(
@@ -82,7 +92,7 @@ def move(target: str, *, back: str) -> None:
     git("checkout", "--quiet", "--detach", target)
     try:
         install_requirements()
-    except Failure:
+    except (Failure, KeyboardInterrupt):
         git("checkout", "--quiet", "--detach", back)
         say("This clone is where it was.")
         raise
@@ -90,9 +100,8 @@ def move(target: str, *, back: str) -> None:
 
 def install_requirements() -> None:
     """For ComfyUI, and for the orchestrator where it has a Python of its own."""
-    tree = named_tree() or surrounding_tree()
-    if tree:
-        add_requirements(ComfyUI(tree, python_of(tree)))
+    if comfyui := existing_comfyui() or served(Path("/")):
+        add_requirements(comfyui)
     if has_pip(python := python_in(VENV)):
         install_once(python, "plugin", REQUIREMENTS.read_text(encoding="utf-8"))
 

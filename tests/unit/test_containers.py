@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
+from unified_api import __version__
+from unified_api.deploy.comfyui.demo import finished, submit
 from unified_api.deploy.comfyui.places import own_tree
 from unified_api.deploy.comfyui.provide import NEWEST
 from unified_api.deploy.comfyui.server import free_port
@@ -28,16 +32,20 @@ from unified_api.sqs_bridge.orchestrator import SHUTDOWN_SECONDS
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "containers"
 NAMES = ("orchestrator", "worker")
-UP_SECONDS = 30.0
-#: What is not busy has nothing to wait for.
-END_SECONDS = 10.0
+#: A ComfyUI takes its time.
+UP_SECONDS = 120.0
+#: A worker lets its open poll of the queue end, which takes 20 s at most.
+END_SECONDS = 40.0
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+#: Folders of an image.
+INSIDE = re.compile(r"(?<![\w.-])(?=/(app|data|health|moto))")
+OWN_COMFYUI = own_tree(NEWEST)
 #: As the first process of its own world, for which a signal counts only if it is listened to.
 FIRST = ["unshare", "--fork", "--pid", "--kill-child"]
 COMFYUI = """
 import sys, threading
-print("up", *sys.argv[1:], flush=True)
+print("up", *sys.argv[1:], sep="\\n", flush=True)
 threading.Event().wait()
 """
 
@@ -79,20 +87,23 @@ class Image:
     def _here(self, word: str) -> str:
         if word.rsplit("/", maxsplit=1)[-1] == "python":
             return sys.executable
-        return f"{self.folder}{word}" if word.startswith(("/app", "/moto", "/health")) else word
+        return INSIDE.sub(str(self.folder), word)
 
     def _copy(self) -> None:
         for source, target in self._copied():
             place = Path(self._here(target))
-            place.parent.mkdir(parents=True, exist_ok=True)
+            (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, place)
+        for command in self.told("RUN"):
+            for made in re.findall(r"(?<=mkdir -p )[^&]+", command):
+                subprocess.run(["mkdir", "-p", *self._here(made).split()], check=True)
 
     def _copied(self) -> Iterator[tuple[Path, str]]:
         for rest in self.told("COPY"):
-            source, target = rest.split()[-2:]
+            *sources, target = rest.split()
             if "--from" not in rest:
-                yield ROOT / source, target
+                yield from ((ROOT / source, target) for source in sources)
 
 
 def dockerfile(name: str) -> str:
@@ -104,20 +115,25 @@ class Running:
 
     def __init__(self, call: list[str], environment: Mapping[str, str], folder: Path) -> None:
         first = FIRST if has_namespaces() else []
-        self._process = subprocess.Popen(
-            [*first, *call],
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._log = folder / f"{uuid4()}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*first, *call],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._is_inside = bool(first)
 
-    def read_line(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline()
+    def lines(self) -> list[str]:
+        return self._log.read_text(errors="replace").splitlines()
+
+    def told(self, **named: object) -> list[dict[str, object]]:
+        """Its lines for machines that have these fields."""
+        lines = [json.loads(line) for line in self.lines() if line.startswith("{")]
+        return [line for line in lines if named.items() <= line.items()]
 
     def end(self) -> int:
         """Its status after SIGTERM."""
@@ -129,7 +145,7 @@ class Running:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
 
 def has_namespaces() -> bool:
@@ -164,6 +180,11 @@ def at_port(call: list[str], port: int) -> list[str]:
     return [re.sub(r"(?<=127\.0\.0\.1:)\d+", str(port), word) for word in call]
 
 
+needs_comfyui = pytest.mark.skipif(
+    not OWN_COMFYUI.exists(), reason="NOT TESTED: the worker; ./install.sh test gets its ComfyUI"
+)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_runs_as_root(name: str) -> None:
     (user,) = Image(dockerfile(name)).told("USER")
@@ -194,9 +215,9 @@ def test_signals_reach_the_program_and_no_shell(name: str) -> None:
 def test_the_builder_is_sent_all_that_is_copied(name: str) -> None:
     ignored = (FOLDER / f"Dockerfile.{name}.dockerignore").read_text().splitlines()
     sent = {line[1:] for line in ignored if line.startswith("!")}
-    copied = [rest.split()[-2] for verb, rest in Image(dockerfile(name)).all if verb == "COPY"]
+    copied = [rest for verb, rest in Image(dockerfile(name)).all if verb == "COPY"]
 
-    for source in (each for each in copied if not each.startswith("/")):
+    for source in (each for rest in copied if "--from" not in rest for each in rest.split()[:-1]):
         assert source.split("/")[0] in sent
         assert (ROOT / source).exists()
 
@@ -206,7 +227,7 @@ def test_every_room_is_in_the_image(name: str) -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     rooms = set(re.findall(r'^    "unified_api\.(\w+)",$', pyproject, re.MULTILINE)) | {"web"}
 
-    copied = {rest.split()[-2] for rest in Image(dockerfile(name)).told("COPY")}
+    copied = {source for rest in Image(dockerfile(name)).told("COPY") for source in rest.split()}
 
     assert len(rooms) > 1
     assert rooms <= copied
@@ -225,6 +246,7 @@ def test_an_orchestrator_answers_and_ends_when_it_is_told_to(
 
     assert status == 0
     assert not is_healthy(check)
+    assert __version__ in str(running.told(level="info")[0]["message"])
 
 
 def nowhere() -> dict[str, str]:
@@ -242,11 +264,9 @@ def test_a_worker_is_told_its_options_and_ends_when_it_is_told_to(
     comfyui.write_text(COMFYUI)
 
     running = start([*image.call("ENTRYPOINT"), "--lowvram"], image.environment, tmp_path)
-    said = running.read_line()
+    wait_until(lambda: "--lowvram" in running.lines())
     status = running.end()
 
-    assert said.split()[0] == "up"
-    assert said.split()[-1] == "--lowvram"
     assert status == 0
 
 
@@ -266,11 +286,28 @@ import plugin.routes, plugin.jobs.engine, plugin.sqs_bridge.listener
     assert done.returncode == 0, done.stderr
 
 
-def test_a_worker_is_started_with_options_that_comfyui_has() -> None:
-    options = own_tree(NEWEST) / "comfy" / "cli_args.py"
-    if not options.exists():
-        pytest.skip("NOT TESTED: the options; ./install.sh test gets the ComfyUI that has them")
+@needs_comfyui
+def test_the_builder_of_a_worker_gets_the_comfyui_of_the_tests(tmp_path: Path) -> None:
+    builder = Image(dockerfile("worker").rsplit("\nFROM ", 1)[0], tmp_path)
+    (tmp_path / "app" / ".comfyui").symlink_to(OWN_COMFYUI.parent)
+    (steps,) = builder.told("RUN")
+    get, move = steps.split(" && ")
 
+    done = subprocess.run(
+        [sys.executable, *shlex.split(get)[1:]],
+        cwd=tmp_path / "app",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert fnmatch.fnmatch(f".comfyui/{OWN_COMFYUI.name}", move.split()[1])
+
+
+@needs_comfyui
+def test_a_worker_is_started_with_options_that_comfyui_has() -> None:
+    options = OWN_COMFYUI / "comfy" / "cli_args.py"
     given = [word for word in Image(dockerfile("worker")).call("ENTRYPOINT") if word[:2] == "--"]
 
     assert given
@@ -282,6 +319,11 @@ def test_compose_leaves_time_to_end() -> None:
 
     assert float(SERVICES["worker"]["stop_grace_period"].rstrip("s")) > longest
     assert float(SERVICES["orchestrator"]["stop_grace_period"].rstrip("s")) > SHUTDOWN_SECONDS
+
+
+def test_compose_starts_a_worker_again_that_ended_itself() -> None:
+    assert "UNIFIED_API_EXIT_ON_HANG=1" in Image(dockerfile("worker")).told("ENV")
+    assert SERVICES["worker"]["restart"] == "on-failure"
 
 
 def test_compose_opens_nothing_to_the_network() -> None:
@@ -298,19 +340,52 @@ def test_compose_sets_nothing_but_settings() -> None:
     assert {name for name in given if not name.startswith("AWS_")} <= known
 
 
-def test_what_compose_starts_takes_a_job(tmp_path: Path, start: Callable[..., Running]) -> None:
+def test_compose_has_the_emulator_of_the_tests() -> None:
+    lines = (ROOT / "tests" / "requirements.txt").read_text().splitlines()
+    (moto,) = (line for line in lines if line.startswith("moto"))
+
+    assert f" '{moto}'\n" in SERVICES["aws"]["build"]["dockerfile_inline"]
+
+
+@needs_comfyui
+@pytest.mark.timeout(400)
+def test_what_compose_starts_does_a_job(tmp_path: Path, start: Callable[..., Running]) -> None:
+    aws, port, comfyui = free_port(), free_port(), free_port()
     emulator = Image(SERVICES["aws"]["build"]["dockerfile_inline"], tmp_path / "aws")
-    image = Image(dockerfile("orchestrator"), tmp_path / "orchestrator")
-    aws, port = free_port(), free_port()
+    front = Image(dockerfile("orchestrator"), tmp_path / "orchestrator")
+    back = worker_with_comfyui(tmp_path / "worker")
+    shipped = files(tmp_path / "worker" / "app")
 
     start([*emulator.call("ENTRYPOINT")[:-1], str(aws)], emulator.environment, tmp_path)
     wait_until(lambda: is_healthy(at_port(emulator_check(emulator), aws)))
-    create(image, settings("setup", aws))
-    ours = {**image.environment, **settings("orchestrator", aws), "UNIFIED_API_PORT": str(port)}
-    start(image.call("ENTRYPOINT"), ours, tmp_path)
-    wait_until(lambda: is_healthy(at_port(image.call("HEALTHCHECK"), port)))
+    create(front, settings("setup", aws))
+    ours = {**front.environment, **settings("orchestrator", aws), "UNIFIED_API_PORT": str(port)}
+    orchestrator = start(front.call("ENTRYPOINT"), ours, tmp_path)
+    call = [*back.call("ENTRYPOINT"), *SERVICES["worker"]["command"], "--port", str(comfyui)]
+    worker = start(call, {**back.environment, **settings("worker", aws)}, tmp_path)
+    wait_until(lambda: is_healthy(at_port(front.call("HEALTHCHECK"), port)))
+    wait_until(lambda: is_healthy(at_port(back.call("HEALTHCHECK"), comfyui)))
+    address = f"http://127.0.0.1:{port}"
+    job = finished(address, submit(address))
 
-    assert submitted(port) == 202
+    assert job["status"] == "completed", job
+    (line,) = orchestrator.told(job=job["job_id"], workflow="image-resize", status=202)
+    assert line["logger"] == "routes.record"
+    assert worker.end() == 0
+    (once,) = (line for line in worker.lines() if f"Unified API {__version__}" in line)
+    assert json.loads(once)["logger"] == "routes.announce"
+    assert files(tmp_path / "worker" / "app") == shipped
+
+
+def files(folder: Path) -> set[Path]:
+    return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
+
+
+def worker_with_comfyui(folder: Path) -> Image:
+    """Its builder's part taken from what `./install.sh test` has."""
+    image = Image(dockerfile("worker"), folder)
+    shutil.copytree(OWN_COMFYUI, folder / "app" / "ComfyUI", dirs_exist_ok=True)
+    return image
 
 
 def emulator_check(emulator: Image) -> list[str]:
@@ -329,11 +404,3 @@ def create(image: Image, given: dict[str, str]) -> None:
     environment = {**image.environment, **given}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
     assert f"SQS_QUEUE_URL={given['SQS_QUEUE_URL']}" in done.stdout
-
-
-def submitted(port: int) -> int:
-    url = f"http://127.0.0.1:{port}/api/v1/image-resize/jobs"
-    body = json.dumps({"image_url": "https://example.com/photo.jpg", "width": 300, "height": 200})
-    request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=UP_SECONDS) as answer:
-        return int(answer.status)
