@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,40 +15,23 @@ from emulators import CREDENTIALS, REGION, Emulator
 from fault_proxy import Exchange, FaultProxy, answer, operation, refuse_operation
 from tasks import Deployment
 from unified_api.deploy.aws.create import create_queues, create_table
-from unified_api.jobs.doctor import Finding, Level
 from unified_api.jobs.settings import Settings
-from unified_api.sqs_bridge.bucket_check import orchestrator_bucket, worker_bucket
-from unified_api.sqs_bridge.doctor import clock, examine, gpu_instance, identity
-from unified_api.sqs_bridge.patient import Patient
-from unified_api.sqs_bridge.probe import Examiner
-from unified_api.sqs_bridge.queue_check import orchestrator_queues, worker_queues
-from unified_api.sqs_bridge.table_check import orchestrator_table, worker_table
+from unified_api.sqs_bridge.doctor.__main__ import ORCHESTRATOR, WORKER, examine, main
+from unified_api.sqs_bridge.doctor.examination import Examination
+from unified_api.sqs_bridge.doctor.finding import LEVELS, Finding, Level, as_text, ok
 
-ROOT = Path(__file__).resolve().parents[2]
+IAM = Path(__file__).resolve().parents[2] / "deploy" / "iam"
 EVERYWHERE = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
-OF_WORKER = (identity, worker_queues, worker_table, worker_bucket)
-OF_ORCHESTRATOR = (
-    identity,
-    orchestrator_queues,
-    orchestrator_table,
-    orchestrator_bucket,
-    gpu_instance,
-)
-ROLES = {"worker": OF_WORKER, "orchestrator": OF_ORCHESTRATOR}
-QUEUE, DEAD = (
-    "arn:aws:sqs:us-east-1:123456789012:{q}",
-    "arn:aws:sqs:us-east-1:123456789012:{q}-dead",
-)
+ROLES = {"worker": WORKER, "orchestrator": ORCHESTRATOR}
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:{q}"
+DEAD = f"{QUEUE}-dead"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/{q}"
 INDEX = f"{TABLE}/index/status-created_at-index"
 BUCKET, RESULTS = "arn:aws:s3:::{b}", "arn:aws:s3:::{b}/images/comfyui-results/*"
 OURS = "arn:aws:s3:::{b}/unified-api/*"
 INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"
 PROBE = "images/comfyui-results/unified-api-doctor.txt"
-UNAUTHORIZED = (
-    "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error>"
-    "</Errors></Response>"
-)
+REFUSAL = "<Response><Errors><Error><Code>{}</Code></Error></Errors></Response>"
 
 #: What is denied to whom -> the level of that, and the resources to be named.
 DENIALS: dict[tuple[str, str], tuple[Level, set[str]]] = {
@@ -79,6 +59,7 @@ DENIALS: dict[tuple[str, str], tuple[Level, set[str]]] = {
     ("orchestrator", "s3:DeleteObject"): (Level.WARNING, {RESULTS}),
     ("orchestrator", "ec2:StartInstances"): (Level.WARNING, {INSTANCE}),
 }
+CHECKS = {"sqs": "queue", "dynamodb": "table", "s3": "bucket", "ec2": "GPU instance"}
 METHODS = {"PutObject": "PUT", "GetObject": "GET", "ListBucket": "HEAD", "DeleteObject": "DELETE"}
 
 Visit = Callable[..., Awaitable[list[Finding]]]
@@ -90,16 +71,23 @@ def deny(proxy: FaultProxy, action: str) -> None:
     if service == "s3":
         proxy.spoil(answer(403, "AccessDenied"), method=METHODS[name], times=inf)
     elif service == "ec2":
-        proxy.spoil(refuse_start, method="POST", times=inf, when=is_for("ec2"))
+        denial = refuse("UnauthorizedOperation")
+        proxy.spoil(denial, method="POST", times=inf, when=is_for("ec2"))
     else:
         denial = refuse_operation("AccessDeniedException")
         proxy.spoil(denial, method="POST", times=inf, when=operation(name))
 
 
-async def refuse_start(exchange: Exchange) -> None:
-    await exchange.body()
-    head = f"HTTP/1.1 403 Injected\r\nConnection: close\r\nContent-Length: {len(UNAUTHORIZED)}"
-    await exchange.reply(f"{head}\r\n\r\n{UNAUTHORIZED}".encode())
+def refuse(code: str) -> Callable[[Exchange], Awaitable[None]]:
+    """As a service does it that speaks XML."""
+    body = REFUSAL.format(code)
+    head = f"HTTP/1.1 403 Injected\r\nConnection: close\r\nContent-Length: {len(body)}"
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.reply(f"{head}\r\n\r\n{body}".encode())
+
+    return reply
 
 
 def is_for(service: str) -> Callable[[Exchange], bool]:
@@ -109,10 +97,6 @@ def is_for(service: str) -> Callable[[Exchange], bool]:
 
 def troubles(findings: list[Finding]) -> list[Finding]:
     return [each for each in findings if each.level in {Level.WARNING, Level.FAILED}]
-
-
-def told(findings: list[Finding]) -> str:
-    return "\n".join(map(str, findings))
 
 
 @pytest.fixture
@@ -143,12 +127,13 @@ def variables(
 
 @pytest.fixture
 def visit(variables: dict[str, str]) -> Visit:
-    """`await visit("worker")` is what the doctor finds with these settings."""
+    """`await visit("worker")` is what the doctor finds with these settings, or some of it."""
 
-    async def find(role: str, *, examiner: Examiner | None = None, **given: str) -> list[Finding]:
+    async def find(role: str, *only: str, ahead: float = 0, **given: str) -> list[Finding]:
         settings = Settings.from_env({**variables, **given})
-        patient = Patient(settings, examiner=examiner or Examiner())
-        return await examine(patient, (*ROLES[role], clock))
+        examination = Examination(settings, clock=lambda: time.time() + ahead)
+        checks = ROLES[role]
+        return await examine(examination, {name: checks[name] for name in only or checks})
 
     return find
 
@@ -157,8 +142,9 @@ def visit(variables: dict[str, str]) -> Visit:
 async def test_of_a_deployment_in_order_there_is_nothing_to_tell(visit: Visit, role: str) -> None:
     findings = await visit(role)
 
-    assert troubles(findings) == [], told(findings)
+    assert troubles(findings) == [], as_text(findings)
     assert {"credentials", "queue", "table", "links", "clock"} <= {f.subject for f in findings}
+    assert len(set(findings)) == len(findings)
 
 
 @pytest.mark.parametrize(("role", "action"), DENIALS)
@@ -172,16 +158,33 @@ async def test_what_is_denied_is_named_and_nothing_else(
 ) -> None:
     deny(proxy, action)
 
-    findings = await visit(role)
+    findings = await visit(role, "credentials", CHECKS[action.partition(":")[0]])
 
     level, resources = DENIALS[role, action]
     denied = troubles(findings)
-    assert {each.action for each in denied} == {action}, told(findings)
+    assert {each.action for each in denied} == {action}, as_text(findings)
     names = {name.format(q=deployment.table, b=bucket_name) for name in resources}
     assert {each.resource for each in denied} == names
-    assert max(denied, key=lambda each: list(Level).index(each.level)).level is level
+    assert max(denied, key=lambda each: LEVELS.index(each.level)).level is level
     for each in denied:
         assert f"Allow {action} on {each.resource} " in (each.cure or "")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_that_the_policy_of_a_role_allows_is_examined(role: str) -> None:
+    policy = json.loads((IAM / f"{role}.json").read_text())
+
+    allowed = [statement["Action"] for statement in policy["Statement"]]
+
+    examined = {action for of, action in DENIALS if of == role}
+    assert {*chain.from_iterable([a] if isinstance(a, str) else a for a in allowed)} == examined
+
+
+def messages(emulator: Emulator, queue_url: str | None) -> dict[str, int]:
+    """How many there are of each kind, by what SQS calls it."""
+    kinds = {kind: f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")}
+    told = emulator.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    return {kind: int(told["Attributes"][name]) for kind, name in kinds.items()}
 
 
 @EVERYWHERE
@@ -199,8 +202,8 @@ async def test_a_visit_leaves_tasks_queues_table_and_bucket_as_they_were(
         QueueUrl=deployment.queue_url, AttributeNames=["ApproximateReceiveCount"]
     )["Messages"]
     assert message["Attributes"]["ApproximateReceiveCount"] == "1"
-    assert deployment.waiting() == (0, 1)
-    assert deployment.dead_letters() == []
+    assert messages(emulator, deployment.queue_url) == {"": 0, "NotVisible": 1, "Delayed": 0}
+    assert messages(emulator, deployment.dead_letters_url) == {"": 0, "NotVisible": 0, "Delayed": 0}
     assert deployment.item(task_id) == before
     assert deployment.count() == 1
     assert "Contents" not in emulator.s3.list_objects_v2(Bucket=bucket_name)
@@ -211,10 +214,10 @@ async def test_a_worker_that_may_not_delete_leaves_one_object_and_says_so(
 ) -> None:
     deny(proxy, "s3:DeleteObject")
 
-    findings = [*await visit("worker"), *await visit("worker")]
+    findings = [*await visit("worker", "bucket"), *await visit("worker", "bucket")]
 
     assert troubles(findings) == []
-    assert f"s3://{bucket_name}/{PROBE} stays" in told(findings)
+    assert f"s3://{bucket_name}/{PROBE} stays" in as_text(findings)
     left = emulator.s3.list_objects_v2(Bucket=bucket_name)["Contents"]
     assert [each["Key"] for each in left] == [PROBE]
 
@@ -225,7 +228,7 @@ async def test_where_results_stay_on_the_machine_only_inputs_are_read(
     deny(proxy, "s3:PutObject")
     deny(proxy, "s3:GetObject")
 
-    (trouble,) = troubles(await visit("worker", UNIFIED_API_URL_MODE="local"))
+    (trouble,) = troubles(await visit("worker", "bucket", UNIFIED_API_URL_MODE="local"))
 
     assert trouble.resource == f"arn:aws:s3:::{bucket_name}/*"
     assert "s3:ListBucket" in trouble.text
@@ -238,11 +241,11 @@ async def test_a_bucket_that_only_inputs_come_from_is_asked(
     absent = f"none-{uuid4().hex}"
     emulator.s3.create_bucket(Bucket=name)
 
-    findings = await visit("worker", UNIFIED_API_S3_READ_BUCKETS=f"{name},{absent}")
+    findings = await visit("worker", "bucket", UNIFIED_API_S3_READ_BUCKETS=f"{name},{absent}")
 
     (trouble,) = troubles(findings)
     assert absent in trouble.text
-    assert f"s3:GetObject: allowed on arn:aws:s3:::{name}/*" in told(findings)
+    assert ok("s3:GetObject", f"allowed on arn:aws:s3:::{name}/*") in findings
 
 
 async def test_the_results_are_fetched_through_the_cdn(
@@ -250,16 +253,16 @@ async def test_the_results_are_fetched_through_the_cdn(
 ) -> None:
     cdn = f"{proxy.url}/{bucket_name}"
 
-    closed = await visit("worker", CLOUDFRONT_DOMAIN=cdn)
+    closed = await visit("worker", "bucket", CLOUDFRONT_DOMAIN=cdn)
     allow_everybody(emulator, bucket_name)
-    opened = await visit("worker", CLOUDFRONT_DOMAIN=cdn)
+    opened = await visit("worker", "bucket", CLOUDFRONT_DOMAIN=cdn)
 
     (trouble,) = troubles(closed)
     assert "status 403" in trouble.text
     assert trouble.action == "s3:GetObject"
     assert "cloudfront.amazonaws.com" in (trouble.cure or "")
     assert troubles(opened) == []
-    assert "the CDN gives the object" in told(opened)
+    assert "the CDN gives the object" in as_text(opened)
 
 
 def allow_everybody(emulator: Emulator, bucket: str) -> None:
@@ -274,24 +277,26 @@ def allow_everybody(emulator: Emulator, bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "actions"),
+    ("check", "variable", "value", "action"),
     [
-        ("SQS_QUEUE_URL", "{url}-other", {"sqs:GetQueueAttributes"}),
-        ("DYNAMODB_TABLE", "no-such-table", {"dynamodb:GetItem"}),
-        ("S3_BUCKET", "no-such-bucket", {"s3:PutObject"}),
+        ("queue", "SQS_QUEUE_URL", "{url}-other", "sqs:GetQueueAttributes"),
+        ("table", "DYNAMODB_TABLE", "no-such-table", "dynamodb:GetItem"),
+        ("bucket", "S3_BUCKET", "no-such-bucket", "s3:PutObject"),
     ],
 )
 async def test_what_does_not_exist_is_told_once_and_is_no_missing_permission(
     visit: Visit,
     deployment: Deployment,
+    check: str,
     variable: str,
     value: str,
-    actions: set[str],
+    action: str,
 ) -> None:
-    findings = await visit("worker", **{variable: value.format(url=deployment.queue_url)})
+    wrong = {variable: value.format(url=deployment.queue_url)}
+    findings = await visit("worker", check, **wrong)
 
     (trouble,) = troubles(findings)
-    assert {trouble.subject} == actions
+    assert trouble.subject == action
     assert trouble.action is None
     assert "does not exist" in trouble.text
 
@@ -305,21 +310,33 @@ async def test_without_a_network_no_permission_is_blamed(
     findings = await visit(role)
 
     found = troubles(findings)
-    assert all("cannot be reached" in each.text for each in found), told(findings)
+    assert all("cannot be reached" in each.text for each in found), as_text(findings)
     assert {each.action for each in found} <= {None}
     assert len(found) == (4 if role == "worker" else 5)
 
 
-async def test_without_credentials_that_is_said(
+async def test_without_credentials_that_is_said_and_nothing_else(
     visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
 
-    findings = troubles(await visit("worker"))
+    (only,) = await visit("worker")
 
-    assert {each.text.rpartition(": ")[2] for each in findings} == {"there are no credentials"}
-    assert all("AWS_ACCESS_KEY_ID" in (each.cure or "") for each in findings)
+    assert only.level is Level.FAILED
+    assert "there are no credentials" in only.text
+    assert "AWS_ACCESS_KEY_ID" in (only.cure or "")
+
+
+async def test_a_bucket_that_is_not_of_aws_needs_no_credentials_of_aws(
+    visit: Visit, proxy: FaultProxy
+) -> None:
+    proxy.spoil(refuse("InvalidClientTokenId"), method="POST", times=inf, when=is_for("sts"))
+
+    (trouble,) = troubles(await visit("worker"))
+
+    assert trouble.level is Level.WARNING
+    assert trouble.text == "asking STS: the credentials do not count"
 
 
 async def test_credentials_that_do_not_count_are_told_apart(
@@ -328,16 +345,28 @@ async def test_credentials_that_do_not_count_are_told_apart(
     refusal = refuse_operation("UnrecognizedClientException")
     proxy.spoil(refusal, method="POST", times=inf, when=operation("GetItem"))
 
-    (trouble,) = troubles(await visit("worker"))
+    (trouble,) = troubles(await visit("worker", "table"))
 
     assert trouble.action is None
     assert "credentials do not count" in trouble.text
 
 
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_queue_for_high_priority_is_examined_too(
+    visit: Visit, deployment: Deployment, role: str
+) -> None:
+    high = f"{deployment.queue_url}-high"
+
+    (trouble,) = troubles(await visit(role, "queue", UNIFIED_API_SQS_HIGH_QUEUE_URL=high))
+
+    assert trouble.subject == "sqs:GetQueueAttributes"
+    assert f"{deployment.table}-high" in trouble.text
+
+
 async def test_a_queue_of_another_region_is_told_from_its_name(visit: Visit) -> None:
     url = "https://sqs.eu-west-1.amazonaws.com/123456789012/tasks"
 
-    (trouble,) = troubles(await visit("worker", SQS_QUEUE_URL=url))
+    (trouble,) = troubles(await visit("worker", "queue", SQS_QUEUE_URL=url))
 
     assert trouble.cure == "Set AWS_REGION=eu-west-1."
 
@@ -347,7 +376,7 @@ async def test_a_bucket_of_another_region_is_told(visit: Visit, emulator: Emulat
     place = {"LocationConstraint": "eu-west-1"}
     emulator.s3.create_bucket(Bucket=name, CreateBucketConfiguration=place)
 
-    findings = await visit("worker", S3_BUCKET=name)
+    findings = await visit("worker", "bucket", S3_BUCKET=name)
 
     assert "Set AWS_REGION=eu-west-1." in {each.cure for each in troubles(findings)}
 
@@ -357,11 +386,21 @@ async def test_a_queue_without_dead_letters_that_forgets_soon_is_warned_of(
 ) -> None:
     url = emulator.sqs.create_queue(QueueName=f"bare-{uuid4().hex}")["QueueUrl"]
 
-    findings = troubles(await visit("worker", SQS_QUEUE_URL=url))
+    findings = troubles(await visit("worker", "queue", SQS_QUEUE_URL=url))
 
     assert [each.level for each in findings] == [Level.WARNING] * 2
     assert "no dead-letter queue" in findings[0].text
     assert "4.0 days" in findings[1].text
+
+
+async def test_the_key_of_a_queue_is_said_not_to_be_tried(visit: Visit, emulator: Emulator) -> None:
+    name, attributes = f"secret-{uuid4().hex}", {"KmsMasterKeyId": "alias/ours"}
+    url = emulator.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+    findings = await visit("worker", "queue", SQS_QUEUE_URL=url)
+
+    (key,) = (each for each in findings if each.level is Level.SKIPPED)
+    assert "alias/ours" in key.text
 
 
 @pytest.fixture
@@ -377,7 +416,7 @@ def bare_table(emulator: Emulator) -> str:
 
 
 async def test_a_table_without_index_or_end_is_told(visit: Visit, bare_table: str) -> None:
-    no_index, no_end = troubles(await visit("orchestrator", DYNAMODB_TABLE=bare_table))
+    no_index, no_end = troubles(await visit("orchestrator", "table", DYNAMODB_TABLE=bare_table))
 
     assert no_index.level is Level.FAILED
     assert "Add a global secondary index" in (no_index.cure or "")
@@ -394,7 +433,7 @@ async def test_a_table_with_another_key_is_told(visit: Visit, emulator: Emulator
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
     )
 
-    trouble, _no_end = troubles(await visit("worker", DYNAMODB_TABLE=name))
+    trouble, _no_end = troubles(await visit("worker", "table", DYNAMODB_TABLE=name))
 
     assert "another key" in trouble.text
 
@@ -404,7 +443,7 @@ async def test_who_may_not_look_at_the_end_of_items_is_not_blamed(
 ) -> None:
     deny(proxy, "dynamodb:DescribeTimeToLive")
 
-    findings = await visit("worker")
+    findings = await visit("worker", "table")
 
     assert troubles(findings) == []
     assert Level.SKIPPED in {each.level for each in findings if each.subject == "table"}
@@ -414,53 +453,36 @@ async def test_who_may_not_look_at_the_end_of_items_is_not_blamed(
     ("ahead", "level"), [(0, Level.OK), (-60, Level.WARNING), (400, Level.FAILED)]
 )
 async def test_a_clock_that_is_wrong_is_told(visit: Visit, ahead: float, level: Level) -> None:
-    findings = await visit("worker", examiner=Examiner(clock=lambda: time.time() + ahead))
+    findings = await visit("worker", "credentials", "clock", ahead=ahead)
 
     assert findings[-1].subject == "clock"
     assert findings[-1].level is level
 
 
 @pytest.fixture
-def command(variables: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
-    """Calls it as an operator does."""
-    (tmp_path / "unified_api").symlink_to(ROOT, target_is_directory=True)
-    environment = {**os.environ, **variables, "PYTHONPATH": str(tmp_path), "AWS_REGION": REGION}
-
-    def call(*options: str, **given: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "unified_api.sqs_bridge.doctor", *options],
-            env={**environment, **given},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return call
+def environment(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an operator's."""
+    for name, value in {**variables, "AWS_REGION": REGION}.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_the_command_tells_programs_and_ends_with_status_1_if_something_failed(
-    command: Callable[..., Any], proxy: FaultProxy
+    environment: None, proxy: FaultProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deny(proxy, "dynamodb:Query")
-    secret = "wJalrXUtnFEMI"
 
-    done = command("--json", AWS_SECRET_ACCESS_KEY=secret)
+    status = main(["--json"])
 
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["status"], done.stderr) == (1, "failed", "")
+    told = json.loads(capsys.readouterr().out)
+    assert (status, told["status"]) == (1, "failed")
     (failed,) = (each for each in told["findings"] if each["level"] == "failed")
     assert failed["action"] == "dynamodb:Query"
-    assert secret not in done.stdout
 
 
-def test_the_command_tells_people_in_lines_and_never_a_trace(
-    command: Callable[..., Any],
+def test_the_command_tells_people_in_lines(
+    environment: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = command()
-    broken = command(AWS_ENDPOINT_URL_SQS="nonsense")
+    status = main([])
 
-    assert done.returncode == 0, done.stdout
-    assert "ok        sqs:SendMessage: allowed on arn:aws:sqs:" in done.stdout
-    assert broken.returncode == 1
-    assert "Traceback" not in broken.stdout + broken.stderr
+    assert status == 0
+    assert " allowed on arn:aws:sqs:" in capsys.readouterr().out

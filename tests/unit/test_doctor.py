@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,30 +12,47 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from unified_api.deploy.comfyui.__main__ import main
+from unified_api.deploy.comfyui.doctor import variables_in
 from unified_api.deploy.comfyui.report import Failure
-from unified_api.deploy.doctor.start import doctor, variables_in
-from unified_api.jobs.doctor import (
-    Finding,
-    Level,
-    comfyui,
-    disk,
-    failed,
-    ok,
-    python,
-    settings_given,
-    skipped,
-    warning,
-    workflows,
-    worst,
-)
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.aws import AwsFailed
-from unified_api.sqs_bridge.doctor import as_json, as_text, examine
-from unified_api.sqs_bridge.patient import Patient
-from unified_api.sqs_bridge.probe import Examiner, Probe
+from unified_api.sqs_bridge.doctor.__main__ import examine
+from unified_api.sqs_bridge.doctor.examination import Examination
+from unified_api.sqs_bridge.doctor.finding import (
+    Finding,
+    Level,
+    as_json,
+    as_text,
+    failed,
+    ok,
+    skipped,
+    warning,
+    worst,
+)
+from unified_api.sqs_bridge.doctor.machine import (
+    comfyui,
+    disk,
+    python,
+    settings_given,
+    workflows,
+)
+from unified_api.sqs_bridge.doctor.probe import Probe
 from unified_api.workflows import LIBRARY, Catalog
 
 TOLD = "User: x is not authorized to perform: {} on resource: {} because no policy allows it"
+#: As much of ComfyUI as tells where it looks for models.
+HOST = {
+    "comfy/options.py": "def enable_args_parsing(): pass",
+    "folder_paths.py": "folder_names_and_paths = {}",
+    "utils/extra_config.py": """
+import folder_paths, pathlib
+def load_extra_path_config(file):
+    for folder in pathlib.Path(pathlib.Path(file).read_text()).iterdir():
+        folder_paths.folder_names_and_paths[folder.name] = ([str(folder)], set())
+print("something else is printed before")
+""",
+}
 KEY = "arn:aws:kms:us-east-1:1:key/2"
 
 
@@ -108,11 +126,11 @@ def test_a_setting_that_cannot_be_used_is_told() -> None:
 def test_room_on_the_disk_is_looked_for(tmp_path: Path, wanted: str, level: Level) -> None:
     settings = Settings.from_env({"UNIFIED_API_MIN_FREE_BYTES": wanted})
 
-    assert disk({"output": tmp_path / "output"}, settings).level is level
+    assert disk(tmp_path, settings).level is level
 
 
 def of_workflow(slug: str, tree: Path) -> Finding:
-    findings = workflows(Catalog([LIBRARY]), tree, tree / "models")
+    findings = workflows(Catalog([LIBRARY]), tree, tree)
     (found,) = (each for each in findings if each.subject == f"workflow {slug}")
     return found
 
@@ -121,25 +139,35 @@ def test_missing_models_are_told_with_the_folder_they_go_to(tmp_path: Path) -> N
     found = of_workflow("qwen-image-edit", tmp_path)
 
     assert found.level is Level.WARNING
-    assert str(tmp_path / "models" / "checkpoints") in (found.cure or "")
+    assert found.text.endswith(str(tmp_path / "models"))
+    assert (found.cure or "").startswith("Add checkpoints/")
 
 
-def test_models_are_found_by_the_older_names_of_folders_too(tmp_path: Path) -> None:
-    workflow = Catalog([LIBRARY]).workflows["camera-angle"]
-    older = {"diffusion_models": "unet", "text_encoders": "clip"}
+def put_models(slug: str, folder: Path) -> None:
+    workflow = Catalog([LIBRARY]).workflows[slug]
     for slot in workflow.models.values():
         name = workflow.graph[slot.binding.node]["inputs"][slot.binding.input]
-        file = tmp_path / "models" / older.get(slot.folder, slot.folder) / name
+        file = folder / slot.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+
+
+def test_models_that_are_there_are_found(tmp_path: Path) -> None:
+    put_models("camera-angle", tmp_path / "models")
 
     assert of_workflow("camera-angle", tmp_path).level is Level.OK
 
 
-def test_folders_that_comfyui_has_elsewhere_are_mentioned(tmp_path: Path) -> None:
-    (tmp_path / "extra_model_paths.yaml").touch()
+def test_models_are_looked_for_where_comfyui_looks(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "shared"
+    put_models("camera-angle", elsewhere)
+    tree = comfyui_of(tmp_path / "ComfyUI", "0.30.0")
+    for name, text in HOST.items():
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(text)
+    (tree / "extra_model_paths.yaml").write_text(str(elsewhere))
 
-    assert "extra_model_paths.yaml" in (of_workflow("qwen-image-edit", tmp_path).cure or "")
+    assert of_workflow("camera-angle", tree).level is Level.OK
 
 
 def test_a_definition_that_is_broken_is_told(tmp_path: Path) -> None:
@@ -159,17 +187,14 @@ def refusal(code: str, message: str = "", status: int = 403) -> AwsFailed:
     return AwsFailed("s3", error)
 
 
-async def found_for(failure: AwsFailed | None) -> Finding:
-    async def use() -> dict[str, str]:
-        if failure:
-            raise failure
-        return {}
+def found_for(failure: AwsFailed) -> Finding:
+    async def never() -> None: ...
 
-    return await Examiner().examine(Probe("s3:PutObject", "arn:aws:s3:::b/*", use))
+    return Probe("s3:PutObject", "arn:aws:s3:::b/*", never).judged(failure)
 
 
-async def test_a_key_that_may_not_be_used_is_named_instead() -> None:
-    found = await found_for(refusal("AccessDenied", TOLD.format("kms:GenerateDataKey", KEY)))
+def test_a_key_that_may_not_be_used_is_named_instead() -> None:
+    found = found_for(refusal("AccessDenied", TOLD.format("kms:GenerateDataKey", KEY)))
 
     assert (found.action, found.resource) == ("kms:GenerateDataKey", KEY)
     assert found.cure == f"Allow kms:GenerateDataKey on {KEY} in the policy of this role."
@@ -186,8 +211,8 @@ async def test_a_key_that_may_not_be_used_is_named_instead() -> None:
         (AwsFailed("s3", EndpointConnectionError(endpoint_url="http://s3")), "cannot be reached"),
     ],
 )
-async def test_what_is_no_missing_permission_is_told_apart(failure: AwsFailed, words: str) -> None:
-    found = await found_for(failure)
+def test_what_is_no_missing_permission_is_told_apart(failure: AwsFailed, words: str) -> None:
+    found = found_for(failure)
 
     assert found.level is Level.FAILED
     assert found.action is None
@@ -196,16 +221,17 @@ async def test_what_is_no_missing_permission_is_told_apart(failure: AwsFailed, w
 
 
 async def test_a_check_that_breaks_is_a_finding_and_stops_no_other() -> None:
-    async def breaks(_: Patient):
-        yield ok("first", "found")
+    async def breaks(examination: Examination) -> None:
+        examination.tell(ok("first", "found"))
         raise ZeroDivisionError("with a secret")
 
-    async def goes_on(_: Patient):
-        yield ok("last", "found")
+    async def goes_on(examination: Examination) -> None:
+        examination.tell(ok("last", "found"))
 
-    findings = await examine(Patient(Settings.from_env({})), [breaks, goes_on])
+    checks = {"queue": breaks, "table": goes_on}
+    findings = await examine(Examination(Settings.from_env({})), checks)
 
-    assert [each.subject for each in findings] == ["first", "breaks", "last"]
+    assert [each.subject for each in findings] == ["first", "queue", "last"]
     assert findings[1].text == "could not be examined: ZeroDivisionError"
 
 
@@ -216,20 +242,20 @@ def test_the_worst_finding_is_the_state_of_all() -> None:
 
 
 def test_people_get_lines_and_programs_the_same_as_data() -> None:
-    findings = [ok("a", "fine"), failed("b", "bad", "Do this.\nAnd that.")]
+    findings = [ok("one", "fine"), failed("b", "bad", "Do this.\nAnd that.")]
 
     assert as_text(findings).splitlines() == [
-        "ok        a: fine",
-        "failed    b: bad",
-        "          -> Do this.",
-        "          -> And that.",
+        "ok       one  fine",
+        "failed   b    bad",
+        "         -> Do this.",
+        "         -> And that.",
         "",
         "1 ok, 1 failed",
     ]
     assert json.loads(as_json(findings)) == {
         "status": "failed",
         "findings": [
-            {"level": "ok", "subject": "a", "text": "fine"},
+            {"level": "ok", "subject": "one", "text": "fine"},
             {"level": "failed", "subject": "b", "text": "bad", "cure": "Do this.\nAnd that."},
         ],
     }
@@ -268,7 +294,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_worker_is_examined_on_the_python_of_its_comfyui(
     worker: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status = doctor(["--json"])
+    status = main(["doctor", "--json"])
 
     told = json.loads(capfd.readouterr().out)
     found = {each["subject"]: each["level"] for each in told["findings"]}
@@ -284,10 +310,10 @@ def test_the_settings_of_a_file_count(
     file = tmp_path / "worker.env"
     file.write_text("UNIFIED_API_PORT=many\n")
 
-    status = doctor(["--env-file", str(file)])
+    status = main(["doctor", "--env-file", str(file)])
 
     assert status == 1
-    assert "failed    settings: UNIFIED_API_PORT" in capfd.readouterr().out
+    assert re.search(r"failed +settings +UNIFIED_API_PORT", capfd.readouterr().out)
 
 
 def test_a_python_without_our_packages_is_told(
@@ -299,9 +325,9 @@ def test_a_python_without_our_packages_is_told(
     monkeypatch.setenv("COMFYUI_PYTHON", str(bare))
 
     with pytest.raises(Failure, match=r"lacks boto3: run \./install\.sh"):
-        doctor([])
+        main(["doctor"])
 
 
 def test_an_option_that_is_unknown_is_told_in_a_sentence() -> None:
     with pytest.raises(Failure, match="--fast"):
-        doctor(["--fast"])
+        main(["doctor", "--fast"])

@@ -1,4 +1,4 @@
-"""LinkCheck: whether clients can fetch what lies in the bucket, by the links they are given."""
+"""Links: whether clients can fetch what lies in the bucket, by the links they are given."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 
 import aiohttp
 
-from ..jobs.bucket import Bucket
-from ..jobs.doctor import Finding, Level, ok
-from ..jobs.job import Output
-from ..jobs.links import links_for
-from ..jobs.settings import Settings
-from .patient import Names
+from ...jobs.bucket import Bucket
+from ...jobs.job import Output
+from ...jobs.links import links_for
+from ...jobs.settings import Settings
+from .examination import Arns
+from .finding import Finding, Level, ok
 
 CONTENT = b"Written by doctor to see whether it may. It can be deleted.\n"
 FETCH_SECONDS = 15.0
@@ -22,7 +22,7 @@ OF_CDN = (
 )
 
 
-async def linked(settings: Settings, names: Names, bucket: Bucket, key: str) -> Finding:
+async def linked(settings: Settings, arns: Arns, bucket: Bucket, key: str) -> Finding:
     """Of an object with CONTENT."""
     links = links_for(settings, bucket)
     assert links is not None, "there is a bucket to sign for"
@@ -34,7 +34,7 @@ async def linked(settings: Settings, names: Names, bucket: Bucket, key: str) -> 
     told = await _fetched(link.url)
     if told == CONTENT:
         return ok("links", f"{way} gives the object")
-    resource = names.objects(bucket.name, key.rpartition("/")[0])
+    resource = arns.objects(bucket.name, key.rpartition("/")[0])
     # The URL itself is not shown: whoever has a signed one may read.
     text = f"{way} does not give the object: {_shown(told)}"
     cure = f"Allow s3:GetObject on {resource} to {reader}."

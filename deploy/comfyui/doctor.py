@@ -7,9 +7,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from ..comfyui.existing import NOWHERE, existing_comfyui, from_users_folder
-from ..comfyui.keys import Parser
-from ..comfyui.places import (
+from .existing import NOWHERE, existing_comfyui, from_users_folder
+from .keys import Parser
+from .places import (
     PACKAGE,
     PACKAGES,
     REQUIREMENTS,
@@ -20,10 +20,11 @@ from ..comfyui.places import (
     own_tree,
     python_in,
 )
-from ..comfyui.provide import NEWEST, package
-from ..comfyui.report import Failure
+from .provide import NEWEST, package
+from .report import Failure
 
-ABSENT = """
+#: Prints the packages that this Python lacks.
+LACKING = """
 import importlib.metadata, sys
 for name in sys.argv[1:]:
     try:
@@ -72,13 +73,12 @@ def base_of(comfyui: ComfyUI) -> Path:
 
 def require_packages(python: Path) -> None:
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    names = [package(line) for line in lines if line]
-    call = [str(python), "-c", ABSENT, *names]
+    call = [str(python), "-c", LACKING, *(package(line) for line in lines if line)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{python} does not run: set COMFYUI_PYTHON to ComfyUI's Python.")
-    if absent := done.stdout.split():
-        raise Failure(f"{python} lacks {', '.join(absent)}: run ./install.sh to install them.")
+    if lacking := done.stdout.split():
+        raise Failure(f"{python} lacks {', '.join(lacking)}: run ./install.sh to install them.")
 
 
 def variables_in(file: str | None) -> dict[str, str]:

@@ -1,25 +1,24 @@
-"""BucketCheck: the bucket of a deployment, used as its roles use it, and by its links."""
+"""Bucket: used as the roles use it. No more than one object is ever left at each key."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..jobs.bucket import Bucket
-from ..jobs.doctor import Finding, Level, failed, ok, skipped, warning
-from ..jobs.s3 import S3
-from .aws import AwsFailed
-from .deposit import INPUTS
-from .link_check import CONTENT, linked
-from .patient import Patient, below
-from .probe import Probe
+from ...jobs.bucket import Bucket
+from ...jobs.s3 import S3
+from ..aws import AwsFailed
+from ..deposit import INPUTS
+from .examination import Examination, below
+from .finding import Finding, Level, failed, ok, skipped, warning
+from .links import CONTENT, linked
+from .probe import Probe, Use
 
 PROBE = "unified-api-doctor.txt"
 NOTHING = "unified-api-doctor-none.txt"
-NO_BUCKET = "S3_BUCKET is not set"
+CONNECT_SECONDS = READ_SECONDS = 5.0
 #: What an orchestrator keeps lies below it.
 OURS = INPUTS.partition("/")[0]
 UNSURE = "or it is s3:ListBucket that is missing, which cannot be told from here"
@@ -27,107 +26,101 @@ UNTOLD = "or there is nothing: run a worker's doctor first, which leaves an obje
 ABSENT = frozenset({"404", "NoSuchKey"})
 
 
-async def worker_bucket(patient: Patient) -> AsyncIterator[Finding]:
-    settings, check = patient.settings, BucketCheck(patient)
+async def worker_bucket(examination: Examination) -> None:
+    settings, check = examination.settings, BucketCheck(examination)
     if settings.bucket and settings.url_mode != "local":
-        findings = check.of_worker()
+        await check.of_worker()
     else:
-        yield skipped("bucket", "results stay on this machine")
-        findings = check.of_inputs(settings.read_buckets)
-    async for finding in findings:
-        yield finding
+        examination.tell(skipped("bucket", "results stay on this machine"))
+        await check.of_inputs(settings.read_buckets)
 
 
-async def orchestrator_bucket(patient: Patient) -> AsyncIterator[Finding]:
-    if patient.settings.bucket is None:
-        yield warning("bucket", NO_BUCKET, "Set it, or there are no uploads and no large requests.")
-        return
-    async for finding in BucketCheck(patient).of_orchestrator():
-        yield finding
+async def orchestrator_bucket(examination: Examination) -> None:
+    if examination.settings.bucket is None:
+        cure = "Set it, or there are no uploads and no large requests."
+        examination.tell(warning("bucket", "S3_BUCKET is not set", cure))
+    else:
+        await BucketCheck(examination).of_orchestrator()
 
 
 class BucketCheck:
-    """Objects are written at fixed keys, so that no more than one is ever left at each."""
+    """The uses that the roles make of one bucket, and of those that are only read."""
 
-    def __init__(self, patient: Patient) -> None:
-        settings = patient.settings
-        self._examine = patient.examiner.examine
+    def __init__(self, examination: Examination) -> None:
+        settings = examination.settings
+        self._examination = examination
         self._settings = settings
-        self._names = patient.names
+        self._arns = examination.arns
         self._name = settings.bucket or ""
-        self._s3 = S3(settings.region, connect_seconds=5, read_seconds=5)
+        self._s3 = S3(settings.region, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS)
         self._bucket = Bucket(self._s3, self._name)
         self._results = settings.prefix.strip("/")
 
-    async def of_worker(self) -> AsyncIterator[Finding]:
+    async def of_worker(self) -> None:
         key = below(self._results, PROBE)
-        written = await self._examine(self._put(key, self._results))
-        yield written
+        written = await self._examination.make(self._put(key, self._results))
         if written.is_general:
             return
-        yield await self._region()
-        listed = await self._examine(self._list())
-        yield listed
+        self._examination.tell(await self._region())
+        listed = await self._examination.make(self._list())
         is_told = Level.OK in (written.level, listed.level)
-        yield await self._examine(self._get(key, "", None if is_told else UNSURE))
-        async for finding in self.of_inputs(self._settings.read_buckets - {self._name}):
-            yield finding
+        await self._examination.make(self._get(key, "", None if is_told else UNSURE))
+        await self.of_inputs(self._settings.read_buckets - {self._name})
         if written.level is Level.OK:
-            yield await linked(self._settings, self._names, self._bucket, key)
-            yield await self._removed(key)
+            self._examination.tell(await self._linked(key), await self._removed(key))
 
-    async def of_inputs(self, buckets: frozenset[str]) -> AsyncIterator[Finding]:
+    async def of_inputs(self, buckets: frozenset[str]) -> None:
         """Of buckets that are read alone."""
         for name in sorted(buckets):
-            yield await self._examine(self._get_from(name))
+            await self._examination.make(self._get_from(name))
 
-    async def of_orchestrator(self) -> AsyncIterator[Finding]:
+    async def of_orchestrator(self) -> None:
         key = f"{INPUTS}/{PROBE}"
-        written = await self._examine(self._put(key, OURS))
-        yield written
+        written = await self._examination.make(self._put(key, OURS))
         if written.is_general:
             return
-        yield await self._region()
+        self._examination.tell(await self._region())
         is_written = written.level is Level.OK
-        yield await self._examine(self._get(key, OURS, None if is_written else UNSURE))
-        yield await self._examine(self._delete_nothing())
+        await self._examination.make(self._get(key, OURS, None if is_written else UNSURE))
+        await self._examination.make(self._delete_nothing())
         if self._settings.cdn_domain and self._settings.url_mode != "presigned":
-            yield skipped("links", "lead to the CDN: a worker's doctor fetches by it")
+            told = skipped("links", "lead to the CDN: a worker's doctor fetches by it")
+            self._examination.tell(told)
         else:
             at = below(self._results, PROBE)
-            yield await self._examine(self._get(at, self._results, UNTOLD))
+            await self._examination.make(self._get(at, self._results, UNTOLD))
             if is_written:
-                yield await linked(self._settings, self._names, self._bucket, key)
+                self._examination.tell(await self._linked(key))
         if is_written:
-            yield await self._removed(key)
+            self._examination.tell(await self._removed(key))
 
     def _put(self, key: str, folder: str) -> Probe:
         kms = self._settings.kms_key_id
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms} if kms else {}
         new = {"Body": CONTENT, "ContentType": "text/plain", "CacheControl": "no-store"}
         use = self._use("put_object", Key=key, **new, **encryption)
-        return Probe("s3:PutObject", self._names.objects(self._name, folder), use)
+        return Probe("s3:PutObject", self._arns.objects(self._name, folder), use)
 
     def _get(self, key: str, folder: str, doubt: str | None) -> Probe:
         """`doubt`: what else a denial may mean."""
-        resource, use = self._names.objects(self._name, folder), self._use("get_object", Key=key)
+        resource, use = self._arns.objects(self._name, folder), self._use("get_object", Key=key)
         level = Level.WARNING if doubt else Level.FAILED
         return Probe("s3:GetObject", resource, use, ABSENT, level=level, without=doubt or "")
 
     def _get_from(self, bucket: str) -> Probe:
         """Of a bucket in which we know no object."""
         use = self._use("get_object", Bucket=bucket, Key=NOTHING)
-        resource = self._names.objects(bucket)
+        resource = self._arns.objects(bucket)
         return Probe("s3:GetObject", resource, use, ABSENT, level=Level.WARNING, without=UNSURE)
 
     def _list(self) -> Probe:
         """Who may not list is told that what is absent is forbidden."""
         use = self._use("head_object", Key=below(self._results, NOTHING))
-        return Probe("s3:ListBucket", self._names.bucket(self._name), use, ABSENT)
+        return Probe("s3:ListBucket", self._arns.bucket(self._name), use, ABSENT)
 
     def _delete_nothing(self) -> Probe:
         use = self._use("delete_object", Key=below(self._results, NOTHING))
-        resource = self._names.objects(self._name, self._results)
+        resource = self._arns.objects(self._name, self._results)
         without = "the results of deleted jobs stay"
         return Probe("s3:DeleteObject", resource, use, level=Level.WARNING, without=without)
 
@@ -143,6 +136,9 @@ class BucketCheck:
             return failed("bucket", f"lies in {there}", f"Set AWS_REGION={there}.")
         return ok("bucket", f"{self._name} in {there}")
 
+    async def _linked(self, key: str) -> Finding:
+        return await linked(self._settings, self._arns, self._bucket, key)
+
     async def _removed(self, key: str) -> Finding:
         uri = self._bucket.uri(key)
         try:
@@ -151,7 +147,7 @@ class BucketCheck:
             return skipped("probe", f"{uri} stays: this role may not delete it, and need not")
         return ok("probe", f"{uri} is removed again")
 
-    def _use(self, operation: str, **arguments: Any) -> Callable[[], Awaitable[Any]]:
+    def _use(self, operation: str, **arguments: Any) -> Use:
         work = partial(_do, operation, {"Bucket": self._name, **arguments})
 
         async def use() -> Any:

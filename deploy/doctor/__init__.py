@@ -1,1 +1,0 @@
-"""The doctor of a worker, as install.sh starts it."""

@@ -1,0 +1,7 @@
+"""Doctor: whether this machine has all that its role needs, and what to do where it has not.
+
+Each permission is found out by using it, and no use can touch a task. What is asked of a queue is
+refused whoever asks: no messages are wanted, a receipt or a body is impossible; SQS looks first at
+who asks. What is asked of the table has a condition that never holds, or only reads. What is
+written to the bucket lies at a key of the doctor's own. EC2 is asked for a dry run.
+"""
