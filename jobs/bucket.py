@@ -1,4 +1,4 @@
-"""Bucket: the objects of the results bucket. Each is written once and never replaced."""
+"""Bucket: the objects of the results bucket. Results are written once and never replaced."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .s3_faults import status_of
 
 #: What lies at a key never changes.
 CACHE_CONTROL = "public, max-age=31536000, immutable"
+ONCE = {"IfNoneMatch": "*"}
 METADATA_BYTES = 2048
 PLAIN = string.punctuation.replace("%", "")
 
@@ -90,13 +91,18 @@ class Bucket:
         Raises ObjectTaken or ObjectUnknown if what is there is not this job's, or may not be.
         """
         until = time.monotonic() + patience
-        if await self._s3.call(partial(self._put, new, until), patience=patience):
+        if await self._s3.call(partial(self._put, new, until, ONCE), patience=patience):
             return True
         # Perhaps it is our own: the answer to a put that succeeded may be lost, and boto3 repeats.
         found = await self.head(new.key, patience=patience)
         if found is None or not found.belongs_to(new.job_id):
             raise ObjectTaken()
         return False
+
+    async def put(self, new: NewObject, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Write an object, whatever was there. Its age, by which it may be ended, begins anew."""
+        until = time.monotonic() + patience
+        await self._s3.call(partial(self._put, new, until, {}), patience=patience)
 
     async def head(self, key: str, *, patience: float = PATIENCE_SECONDS) -> Found | None:
         """What lies at a key; None if nothing does. Raises ObjectUnknown if that is not told."""
@@ -127,20 +133,20 @@ class Bucket:
         with suppress(StorageDenied, StorageUnreachable):
             await self._s3.call(lambda client: client.head_bucket(Bucket=self.name), patience=0)
 
-    def _put(self, new: NewObject, until: float, client: Any) -> bool:
-        """False if something is there."""
+    def _put(self, new: NewObject, until: float, condition: Mapping[str, str], client: Any) -> bool:
+        """False if the condition does not hold."""
         with _open(new.body, until) as content:
             try:
                 client.put_object(
                     Bucket=self.name,
                     Key=new.key,
                     Body=content,
-                    IfNoneMatch="*",
                     ChecksumSHA256=base64.b64encode(bytes.fromhex(new.sha256)).decode(),
                     ContentType=new.content_type,
                     CacheControl=new.cache_control,
                     Metadata=new.headers,
                     **self._encryption,
+                    **condition,
                 )
             except ClientError as error:
                 if status_of(error) == 412:

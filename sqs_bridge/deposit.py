@@ -27,7 +27,7 @@ HEAD_BYTES = 12
 
 
 class Deposit:
-    """Methods may raise StorageDenied, StorageUnreachable, ObjectUnknown or ObjectTaken."""
+    """Methods may raise StorageDenied or StorageUnreachable."""
 
     def __init__(self, bucket: Bucket, *, max_image_bytes: int) -> None:
         self._bucket = bucket
@@ -65,9 +65,9 @@ class Deposit:
         return parse_object(content.decode(errors="replace"), limit=LARGEST_RECEIVED_BYTES)
 
     async def _keep(self, key: str, body: Path | bytes, sha256: str, content_type: str) -> str:
-        # It belongs to no job but to whoever has the same content.
+        # It belongs to no job but to whoever has the same content, and must last for the latest.
         new = NewObject(key, body, sha256, content_type, job_id=sha256, cache_control="private")
-        await self._bucket.put_once(new)
+        await self._bucket.put(new)
         return self._bucket.uri(key)
 
 

@@ -39,6 +39,18 @@ async def test_a_body_in_the_bucket_is_read_from_there(
     assert worker.host.prompts[0].graph["1"]["inputs"]["text"] == "large"
 
 
+async def test_what_is_sent_again_is_stored_again_so_that_it_lasts_for_the_latest(
+    deposit: Deposit, bucket: Bucket, aws: Any
+) -> None:
+    claim = await deposit.keep_request({"text": "large"})
+    key = claim.removeprefix(f"{bucket.uri('')}")
+    aws.put_object(Bucket=bucket.name, Key=key, Body=b"as if of long ago")
+
+    assert await deposit.keep_request({"text": "large"}) == claim
+
+    assert await deposit.read_request(claim) == {"text": "large"}
+
+
 async def test_no_body_is_read_from_elsewhere(
     hire: Any, deployment: Deployment, proxy: FaultProxy, bucket: Bucket
 ) -> None:
