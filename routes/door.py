@@ -52,9 +52,9 @@ def name_of(request: web.Request) -> str | None:
 def may_read(request: web.Request) -> bool:
     """Whether the sender of a request that everybody may send is shown more than others."""
     surface = surface_of(request)
-    if not surface.is_open:
-        return False
-    caller = _known(request, surface) if surface.keyring.is_required else ANYBODY
+    if not surface.keyring.is_required:
+        return surface.is_open
+    caller = _known(request, surface)
     return caller is not None and caller.may(Scope.READ)
 
 

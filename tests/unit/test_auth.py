@@ -187,12 +187,13 @@ async def test_what_is_not_there_is_not_told_without_a_key(door):
     assert [reply.status for reply in known] == [404]
 
 
+@pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize(
     ("headers", "tells"), [({}, False), (bearer("other"), False), (bearer(), True)]
 )
-async def test_reasons_are_for_those_who_may_read(door, bench, headers, tells):
+async def test_reasons_are_for_those_who_may_read(door, bench, headers, tells, is_open):
     bench.host.problem = "ComfyUI's worker thread has died."
-    client = await door()
+    client = await door(is_open=is_open)
 
     health = await (await client.get("/health", headers=headers)).json()
     ready = await (await client.get("/ready", headers=headers)).json()
