@@ -6,10 +6,12 @@ import os
 import sys
 from typing import NoReturn
 
-from ..systemd.services import systemd, uninstall
+from ..systemd.services import systemd
+from ..systemd.uninstall import uninstall
 from ..systemd.upgrade import rollback, upgrade
 from .checks import run_checks, run_kills
 from .demo import demo
+from .doctor import doctor
 from .existing import add_requirements, existing_comfyui, install_into_existing
 from .keys import keys
 from .places import ComfyUI
@@ -27,7 +29,9 @@ HELP = """ComfyUI Unified API Service
   ./install.sh kills [rounds]   the longer crash test: kill -9 again and again; resumable
   ./install.sh key add NAME     make an API key and print it (--scopes submit,read,cancel,admin)
   ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash
-  ./install.sh key revoke NAME  a key that opens nothing any more, from the next request on
+  ./install.sh key renew NAME   another key of that name, which opens beside the former
+  ./install.sh key revoke NAME  that opens nothing any more (with --former: all but the newest)
+  ./install.sh doctor [--json]  what this worker lacks: permissions, models, disk, clock; status 1
   ./install.sh systemd          ComfyUI and the orchestrator as services (also --systemd)
   ./install.sh upgrade [REF]    this clone at the newest release, or at that tag, branch or commit
   ./install.sh rollback         this clone as it was before the last upgrade
@@ -40,9 +44,12 @@ otherwise get one of their own into .comfyui/ (delete that folder to start afres
 key works in the user folder of that ComfyUI, without one in that of serve; --user-folder DIR
 names another.
 
+doctor takes the settings of its environment, or of --env-file FILE as systemd reads them, and the
+--base-directory DIR that ComfyUI is given. It starts nothing and touches no task.
+
 systemd writes unit files and, where there are none yet, environment files into /etc; nothing is
-started. --only worker or --only orchestrator writes one of them, --user NAME has ComfyUI run as
-NAME instead of the owner of its folder, --into DIR takes DIR for / (uninstall too).
+started. ComfyUI runs as the owner of its folder. --only worker or --only orchestrator writes one
+of them, --into DIR takes DIR for / (uninstall too).
 
   COMFYUI_PATH    the ComfyUI to use
   COMFYUI_PYTHON  the Python it runs on; else its venv or .venv, python_embeded, $VIRTUAL_ENV
@@ -72,6 +79,8 @@ def main(arguments: list[str]) -> int:
         return run_checks(everything_for_tests(), options)
     elif verb == "kills":
         return run_kills(everything_for_tests(), options)
+    elif verb == "doctor":
+        return doctor(options)
     elif verb in WITH_OPTIONS:
         WITH_OPTIONS[verb](options)
     elif verb in {"help", "--help", "-h"}:

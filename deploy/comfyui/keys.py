@@ -29,15 +29,17 @@ Key = dict[str, Any]
 
 
 def keys(options: list[str]) -> None:
-    """`key add NAME`, `key list` or `key revoke NAME`."""
+    """`key add NAME`, `key list`, `key renew NAME` or `key revoke NAME`."""
     asked = parser().parse_args(options)
     file = user_folder(asked.user_folder) / "unified_api" / "keys.json"
     if asked.verb == "add":
         add(file, asked.name, scopes_of(asked.scopes))
     elif asked.verb == "list":
         show(file)
+    elif asked.verb == "renew":
+        renew(file, asked.name)
     else:
-        revoke(file, asked.name)
+        revoke(file, asked.name, only_former=asked.former)
 
 
 def add(file: Path, name: str, scopes: list[str]) -> None:
@@ -46,7 +48,21 @@ def add(file: Path, name: str, scopes: list[str]) -> None:
         raise Failure("A key's name has up to 64 letters, digits, dots, dashes and underscores.")
     known = read(file)
     if any(key["name"] == name for key in known):
-        raise Failure(f"There is a key {name} already: revoke it first, or take another name.")
+        raise Failure(f"There is a key {name} already: renew it, or take another name.")
+    give(file, known, name, scopes)
+
+
+def renew(file: Path, name: str) -> None:
+    """Prints another key of that name, for the same jobs; the former opens until it is revoked."""
+    known = read(file)
+    former = [key for key in known if key["name"] == name]
+    if not former:
+        raise unknown(name, file)
+    give(file, known, name, former[-1]["scopes"])
+    note(f"The former opens too, until ./install.sh key revoke {name} --former")
+
+
+def give(file: Path, known: list[Key], name: str, scopes: list[str]) -> None:
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     sha256 = hashlib.sha256(secret.encode()).hexdigest()
     made = {"name": name, "scopes": scopes, "sha256": sha256, "created_at": int(time.time())}
@@ -64,15 +80,24 @@ def show(file: Path) -> None:
         say(f"{key['name']}:{'+'.join(key['scopes'])}:{key['sha256']}")
 
 
-def revoke(file: Path, name: str) -> None:
+def revoke(file: Path, name: str, *, only_former: bool) -> None:
+    """All keys of that name, or all but the newest."""
     known = read(file)
-    kept = [key for key in known if key["name"] != name]
-    if len(kept) == len(known):
-        raise Failure(f"There is no key {name} in {file}: ./install.sh key list shows them.")
+    named = [key for key in known if key["name"] == name]
+    revoked = named[:-1] if only_former else named
+    if not named:
+        raise unknown(name, file)
+    if not revoked:
+        raise Failure(f"There is one key {name} only: ./install.sh key renew {name} makes another.")
+    kept = [key for key in known if key not in revoked]
     write(file, kept)
-    say(f"The key {name} opens nothing any more.")
+    say(f"The {'former key' if only_former else 'key'} {name} opens nothing any more.")
     if not kept:
         say(f"No key is left, so nobody comes in. Delete {file} to do without keys.")
+
+
+def unknown(name: str, file: Path) -> Failure:
+    return Failure(f"There is no key {name} in {file}: ./install.sh key list shows them.")
 
 
 def read(file: Path) -> list[Key]:
@@ -134,8 +159,11 @@ def parser() -> Parser:
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("--scopes", default=USUAL_SCOPES)
     verbs.add_parser("list", parents=[shared], allow_abbrev=False)
+    renewing = verbs.add_parser("renew", parents=[shared], allow_abbrev=False)
+    renewing.add_argument("name", metavar="NAME")
     revoking = verbs.add_parser("revoke", parents=[shared], allow_abbrev=False)
     revoking.add_argument("name", metavar="NAME")
+    revoking.add_argument("--former", action="store_true")
     return command
 
 

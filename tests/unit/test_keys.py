@@ -110,6 +110,25 @@ def test_a_revoked_key_opens_nothing_and_the_others_stay(clone: Clone, user_fold
     assert keyring.find(kept)
 
 
+def test_a_renewed_key_opens_beside_the_former_until_that_is_revoked(
+    clone: Clone, user_folder: Path
+) -> None:
+    at = ("--user-folder", str(user_folder))
+    clone.key("add", "other", *at)
+    former = clone.key("add", "ci", *at, "--scopes", "read").stdout.strip().encode()
+    keyring = Keyring(file=keys_in(user_folder))
+
+    new = clone.key("renew", "ci", *at).stdout.strip().encode()
+    both = [keyring.find(former), keyring.find(new)]
+    clone.key("revoke", "ci", *at, "--former")
+    after = [keyring.find(former), keyring.find(new)]
+
+    assert both[0] == both[1] == after[1]
+    assert (both[0].name, both[0].scopes) == ("ci", {Scope.READ})  # type: ignore[union-attr]
+    assert after[0] is None
+    assert len(json.loads(keys_in(user_folder).read_text())) == 2
+
+
 def test_without_its_last_key_the_door_stays_shut(clone: Clone, user_folder: Path) -> None:
     at = ("--user-folder", str(user_folder))
     clone.key("add", "ci", *at)
@@ -134,8 +153,10 @@ def test_without_its_last_key_the_door_stays_shut(clone: Clone, user_folder: Pat
         (("add", "x" * 65), "letters"),
         (("add", "a", "--scopes", "root"), "--scopes"),
         (("add", "a", "--scopes", ""), "--scopes"),
-        (("add", "known"), "revoke it first"),
+        (("add", "known"), "renew it"),
+        (("renew", "unknown"), "no key"),
         (("revoke", "unknown"), "no key"),
+        (("revoke", "known", "--former"), "one key known only"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(
@@ -154,7 +175,7 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize("content", ["{", "null", "[1]", '[{"name": "a"}]', '{"a": 1}'])
-@pytest.mark.parametrize("verb", [("list",), ("add", "a"), ("revoke", "a")])
+@pytest.mark.parametrize("verb", [("list",), ("add", "a"), ("renew", "a"), ("revoke", "a")])
 def test_a_damaged_file_is_left_as_it_is(
     clone: Clone, user_folder: Path, content: str, verb: tuple[str, ...]
 ) -> None:
