@@ -48,26 +48,26 @@ class Sweep:
     values: tuple[float, ...]
 
 
-IDLES = Sweep("policy", "idle_seconds", (0, 60, 120, 300, 600, 1200))
-FEWEST = Sweep("policy", "fewest", (0, 1))
+IDLE = Sweep("policy", "idle_minutes", (1, 2, 5, 10, 20, 60))
+MIN_WORKERS = Sweep("policy", "min_workers", (0, 1))
 SWEEPS = (
-    Sweep("policy", "backlog_seconds", (30, 60, 120, 300, 600)),
-    IDLES,
-    FEWEST,
-    Sweep("machine", "spot_share", (0, 0.5, 1)),
-    Sweep("machine", "on_demand_workers", (0, 1)),
-    Sweep("machine", "losses_per_hour", (0, 0.05, 0.5)),
+    Sweep("policy", "jobs_per_worker", (2, 5, 10, 25, 50)),
+    IDLE,
+    Sweep("policy", "on_demand_percent", (0, 50, 100)),
+    Sweep("policy", "on_demand_workers", (0, 1)),
+    Sweep("machine", "interruptions_per_hour", (0, 0.05, 0.5)),
+    Sweep("machine", "cold_start_seconds", (60, 240, 600)),
     Sweep("machine", "prefetch", (0, 1)),
 )
 #: What matters where jobs are so few that nothing runs most of the time.
-SWEEPS_OF_FEW = (IDLES, FEWEST)
+SWEEPS_OF_FEW = (IDLE, MIN_WORKERS)
 
 
 def main() -> None:
     try:
         show(_world(_options()))
     except NeverDone as lack:
-        raise SystemExit(f"{lack}: these workers cannot keep up (--most)") from lack
+        raise SystemExit(f"{lack}: these workers cannot keep up (--max-workers)") from lack
 
 
 def show(world: World) -> None:

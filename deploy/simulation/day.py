@@ -21,14 +21,15 @@ class Day:
     seconds: float
     peak_workers: int
     launches: int
-    #: At one look of the policy.
+    #: At one time.
     most_launches: int
-    lost_workers: int
+    #: Of spot machines, by EC2.
+    interruptions: int
     #: Runs that were lost with their workers, and done again.
     lost_runs: int
     #: Jobs that nobody had taken.
     peak_visible: int
-    #: Jobs that waited, were held ahead or ran, at each look of the policy.
+    #: Jobs that waited, were held ahead or ran, at each look at the queue.
     backlogs: Sequence[int]
 
     @property

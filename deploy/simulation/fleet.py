@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import count
 from random import Random
-from typing import Any
 
+from .agenda import Agenda
 from .day import Day
-from .world import DAY_SECONDS, HOUR_SECONDS, Demand, Machine, Policy
+from .worker import Worker
+from .world import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Demand, Machine, Policy
 
 #: Whoever is not done by then never will be, or nobody wants to know.
 LONGEST_SECONDS = 7 * DAY_SECONDS
@@ -19,19 +16,6 @@ LONGEST_SECONDS = 7 * DAY_SECONDS
 
 class NeverDone(Exception):
     """These workers cannot keep up with these jobs."""
-
-
-@dataclass(eq=False)
-class Worker:
-    """It runs the first of the jobs that it holds."""
-
-    is_spot: bool
-    launched: float
-    held: deque[int] = field(default_factory=deque)
-    is_ready: bool = False
-    is_gone: bool = False
-    #: When it became idle, or began what it runs.
-    since: float = 0.0
 
 
 def live(demand: Demand, machine: Machine, policy: Policy, *, seed: int = 1) -> Day:
@@ -57,9 +41,7 @@ class Fleet:
     ) -> None:
         self._arrivals, self._durations = arrivals, durations
         self._machine, self._policy, self._random = machine, policy, random
-        self._now = 0.0
-        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
-        self._order = count()
+        self._agenda = Agenda()
         self._visible: deque[int] = deque()
         self._workers: list[Worker] = []
         self._asking: list[Worker] = []
@@ -70,37 +52,33 @@ class Fleet:
         self._paid = {True: 0.0, False: 0.0}
         self._peak_workers = self._peak_visible = 0
         self._launches = self._most_launches = 0
-        self._lost_workers = self._lost_runs = 0
+        self._interruptions = self._lost_runs = 0
 
     def live(self) -> Day:
         self._await_arrival()
-        self._at(0.0, self._look)
-        while self._events and not self._is_over:
-            self._now, _, happen, subject = heapq.heappop(self._events)
-            if self._now > LONGEST_SECONDS:
+        self._agenda.at(0.0, self._look)
+        while not self._is_over:
+            if self._agenda.next > LONGEST_SECONDS:
                 raise NeverDone(f"{self._undone:,} jobs are left after a week")
-            happen(subject)
-        self._now = max(self._now, DAY_SECONDS)
+            self._agenda.step()
+        self._agenda.now = max(self._agenda.now, DAY_SECONDS)
         for worker in list(self._workers):
             self._end(worker)
         return self._day()
 
     @property
     def _is_over(self) -> bool:
-        return self._events[0][0] > DAY_SECONDS and not self._undone
+        return self._agenda.next > DAY_SECONDS and not self._undone
 
     @property
     def _undone(self) -> int:
         return len(self._arrivals) - len(self._waits)
 
-    def _at(self, time: float, happen: Callable[[Any], None], subject: Any = None) -> None:
-        heapq.heappush(self._events, (time, next(self._order), happen, subject))
-
     # -- jobs ----------------------------------------------------------------------------------
 
     def _await_arrival(self) -> None:
         if self._arrived < len(self._arrivals):
-            self._at(self._arrivals[self._arrived], self._arrive, self._arrived)
+            self._agenda.at(self._arrivals[self._arrived], self._arrive, self._arrived)
 
     def _arrive(self, job: int) -> None:
         self._arrived += 1
@@ -123,8 +101,8 @@ class Fleet:
                 self._begin(worker)
 
     def _begin(self, worker: Worker) -> None:
-        worker.since = self._now
-        self._at(self._now + self._durations[worker.held[0]], self._finish, worker)
+        worker.since = self._agenda.now
+        self._agenda.after(self._durations[worker.held[0]], self._finish, worker)
 
     def _finish(self, worker: Worker) -> None:
         if worker.is_gone:
@@ -137,39 +115,36 @@ class Fleet:
         if worker.held:
             self._begin(worker)
         else:
-            worker.since = self._now
+            worker.since = self._agenda.now
         self._hand_out()
 
     # -- workers -------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        spots = sum(worker.is_spot for worker in self._workers)
-        others = len(self._workers) + 1 - self._machine.on_demand_workers
-        is_spot = spots + 1 <= self._machine.spot_share * others
-        worker = Worker(is_spot, launched=self._now)
+        on_demand = sum(not worker.is_spot for worker in self._workers)
+        is_spot = self._policy.takes_spot(len(self._workers), on_demand)
+        worker = Worker(is_spot, launched=self._agenda.now, since=self._agenda.now)
         self._workers.append(worker)
         self._launches += 1
-        self._at(self._now + self._machine.cold_start_seconds, self._get_ready, worker)
-        if is_spot and self._machine.losses_per_hour:
-            rate = self._machine.losses_per_hour / HOUR_SECONDS
-            self._at(self._now + self._random.expovariate(rate), self._lose, worker)
+        self._agenda.after(self._machine.cold_start_seconds, self._get_ready, worker)
+        if is_spot and self._machine.interruptions_per_hour:
+            rate = self._machine.interruptions_per_hour / HOUR_SECONDS
+            self._agenda.after(self._random.expovariate(rate), self._interrupt, worker)
 
     def _get_ready(self, worker: Worker) -> None:
-        if worker.is_gone:
-            return
-        worker.is_ready, worker.since = True, self._now
-        self._asking.append(worker)
-        self._hand_out()
+        if not worker.is_gone:
+            self._asking.append(worker)
+            self._hand_out()
 
-    def _lose(self, worker: Worker) -> None:
+    def _interrupt(self, worker: Worker) -> None:
         if worker.is_gone:
             return
-        self._lost_workers += 1
+        self._interruptions += 1
         if worker.held:
             self._lost_runs += 1
-            self._busy += self._now - worker.since
+            self._busy += self._agenda.now - worker.since
         for job in worker.held:
-            self._at(self._now + self._machine.visibility_seconds, self._show, job)
+            self._agenda.after(self._machine.visibility_seconds, self._show, job)
         self._end(worker)
 
     def _end(self, worker: Worker) -> None:
@@ -177,18 +152,18 @@ class Fleet:
         self._workers.remove(worker)
         if worker in self._asking:
             self._asking.remove(worker)
-        self._paid[worker.is_spot] += self._now - worker.launched
+        self._paid[worker.is_spot] += self._agenda.now - worker.launched
 
     # -- their number --------------------------------------------------------------------------
 
     def _look(self, _: None) -> None:
         backlog = self._arrived - len(self._waits)
         self._backlogs.append(backlog)
-        self._at(self._now + self._policy.metric_age_seconds, self._decide, backlog)
-        self._at(self._now + self._policy.look_seconds, self._look)
+        self._agenda.after(self._policy.lag_seconds, self._scale, backlog)
+        self._agenda.after(MINUTE_SECONDS, self._look)
 
-    def _decide(self, backlog: int) -> None:
-        lacking = self._policy.workers_for(backlog) - len(self._workers)
+    def _scale(self, backlog: int) -> None:
+        lacking = self._policy.needed(backlog) - len(self._workers)
         for _ in range(lacking):
             self._launch()
         for worker in self._idle()[: max(0, -lacking)]:
@@ -197,9 +172,10 @@ class Fleet:
         self._most_launches = max(self._most_launches, lacking)
 
     def _idle(self) -> list[Worker]:
-        """Those that may be ended: while it has jobs, a worker is protected."""
-        last = self._now - self._policy.idle_seconds
-        return [w for w in self._workers if w.is_ready and not w.held and w.since <= last]
+        """Those that nobody protects any more, spot machines first."""
+        last = self._agenda.now - self._policy.idle_minutes * MINUTE_SECONDS
+        idle = [worker for worker in self._workers if not worker.held and worker.since <= last]
+        return sorted(idle, key=lambda worker: worker.is_spot, reverse=True)
 
     def _day(self) -> Day:
         return Day(
@@ -207,11 +183,11 @@ class Fleet:
             busy_seconds=self._busy,
             on_demand_seconds=self._paid[False],
             spot_seconds=self._paid[True],
-            seconds=self._now,
+            seconds=self._agenda.now,
             peak_workers=self._peak_workers,
             launches=self._launches,
             most_launches=self._most_launches,
-            lost_workers=self._lost_workers,
+            interruptions=self._interruptions,
             lost_runs=self._lost_runs,
             peak_visible=self._peak_visible,
             backlogs=self._backlogs,

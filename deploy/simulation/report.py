@@ -11,8 +11,8 @@ from .world import Prices
 
 #: Of a fleet. Waits are in seconds.
 HEAD = (
-    *("wait p50", "p95", "longest", "busy h", "paid h", "used %", "$ a day"),
-    *("peak workers", "launches", "lost workers", "lost runs"),
+    *("wait p50", "p95", "longest", "paid h", "used %", "$ a day"),
+    *("peak workers", "launches", "interruptions", "lost runs"),
 )
 
 
@@ -21,8 +21,8 @@ def figures(days: Sequence[Day], prices: Prices) -> list[str]:
     rows = [
         (
             *(day.waited(part) for part in (0.5, 0.95, 1.0)),
-            *(day.busy_hours, day.paid_hours, 100 * day.utilisation, day.cost(prices)),
-            *(day.peak_workers, day.launches, day.lost_workers, day.lost_runs),
+            *(day.paid_hours, 100 * day.utilisation, day.cost(prices)),
+            *(day.peak_workers, day.launches, day.interruptions, day.lost_runs),
         )
         for day in days
     ]

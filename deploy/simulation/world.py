@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil, log, sqrt
 from random import Random
 
+MINUTE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
 DAY_SECONDS = 24 * HOUR_SECONDS
 #: Parts of a day's jobs that come in each hour, from midnight on.
@@ -48,11 +49,8 @@ class Machine:
     cold_start_seconds: float = 240.0
     #: Messages that it holds ahead of the running job (SQS_PREFETCH).
     prefetch: int = 1
-    #: The first workers, which never run on spot, and the part of the others that does.
-    on_demand_workers: int = 1
-    spot_share: float = 1.0
-    #: How often a spot machine is taken away.
-    losses_per_hour: float = 0.05
+    #: How often EC2 takes a spot machine back.
+    interruptions_per_hour: float = 0.05
     #: After which a message that was lost with its worker comes again.
     visibility_seconds: float = 120.0
 
@@ -67,21 +65,28 @@ class Prices:
 
 @dataclass(frozen=True)
 class Policy:
-    """How many workers there shall be."""
+    """How many workers there shall be, decided once a minute.
 
-    #: Work for so long may wait for each worker before there is to be another one.
-    backlog_seconds: float = 120.0
+    Parameters of deploy/cloudformation.yaml have these names and, but for max_workers, defaults.
+    """
+
+    #: Jobs, waiting or running, that there is one worker for.
+    jobs_per_worker: int = 10
     #: A worker that has had no job for so long may be ended.
-    idle_seconds: float = 300.0
-    fewest: int = 0
-    most: int = 1000
-    #: What the policy takes a job for.
-    job_seconds: float = 12.0
-    look_seconds: float = 60.0
-    #: So old is what is known of the queue when it is acted on.
-    metric_age_seconds: float = 60.0
+    idle_minutes: int = 5
+    min_workers: int = 0
+    max_workers: int = 1000
+    #: The first workers, which never run on spot, and the part of the others that does not.
+    on_demand_workers: int = 1
+    on_demand_percent: int = 0
+    #: So old is what the queue tells of itself.
+    lag_seconds: float = 60.0
 
-    def workers_for(self, backlog: int) -> int:
-        """How many there shall be for jobs that wait, are held ahead or run."""
-        wanted = ceil(backlog * self.job_seconds / self.backlog_seconds)
-        return min(max(wanted, self.fewest), self.most)
+    def needed(self, backlog: int) -> int:
+        """Workers for jobs that wait, are held ahead or run."""
+        return min(max(ceil(backlog / self.jobs_per_worker), self.min_workers), self.max_workers)
+
+    def takes_spot(self, workers: int, on_demand: int) -> bool:
+        """Whether one beside those workers, so many of them on-demand, is a spot machine."""
+        others = max(0, workers + 1 - self.on_demand_workers)
+        return on_demand >= workers + 1 - others * (1 - self.on_demand_percent / 100)

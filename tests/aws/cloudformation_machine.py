@@ -1,37 +1,34 @@
-"""The guard that the template puts on each worker, and a machine for it to run on."""
+"""A worker's machine, as far as scripts see one: its commands only write down that they came."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 
-from cloudformation_stack import properties
-
+AWS = Path(__file__).parents[2] / "deploy" / "aws"
+GUARD = AWS / "guard.sh"
+#: Between two looks of the guard.
+ROUNDS_A_MINUTE = 12
 #: What is asked for by a URL, by the last word of it. What a moment lacks is an error.
 ANSWERS = {"token": "token", "instance-id": "i-1", "health": "{}", "metrics": ""}
 TERMINATED = {"target-lifecycle-state": "Terminated"}
-COMMANDS = {
+NOTE = 'echo "$(basename "$0") $*" >> "$CALLS"'
+#: Time passes by sleeping.
+GUARDED = {
     "curl": 'cat "moments/$(cat now)/$(basename "${!#}")" 2>/dev/null',
-    "aws": 'echo "aws $*" >> calls',
-    "systemctl": 'echo "systemctl $*" >> calls',
+    "aws": NOTE,
+    "systemctl": NOTE,
     "sleep": "echo $(($(cat now) + 1)) > now",
 }
+INSTALLING = {
+    **dict.fromkeys(("aws", "systemctl", "rm"), NOTE),
+    "git": f'{NOTE}; mkdir -p "${{!#}}" && cp -r "$CLONE/." "${{!#}}"',
+}
 Moment = Mapping[str, "str | None"]
-
-
-def user_data() -> str:
-    """What a worker's machine does first, names of resources not yet filled in."""
-    launch = properties("WorkerTemplate")["LaunchTemplateData"]
-    return str(launch["UserData"]["Fn::Base64"]["Fn::Sub"])
-
-
-def embedded(name: str) -> str:
-    """A file that it writes, by the word that ends it."""
-    (found,) = re.findall(rf"<<'{name}'\n(.*?)^{name}$", user_data(), re.DOTALL | re.MULTILINE)
-    return str(found)
 
 
 def held(jobs: int) -> Moment:
@@ -50,12 +47,42 @@ def guard(folder: Path, moments: Sequence[Moment]) -> list[str]:
             if answer is not None:
                 (place / name).write_text(answer)
     (folder / "now").write_text("0")
-    for name, text in COMMANDS.items():
-        command = folder / "bin" / name
-        command.parent.mkdir(exist_ok=True)
-        command.write_text(f"#!/bin/bash\n{dedent(text)}\n")
-        command.chmod(0o755)
-    environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "STACK": "fleet", "GROUP": "workers"}
-    call = ["bash", "-c", embedded("GUARD")]
-    subprocess.run(call, cwd=folder, env=environment, check=True, timeout=20)
+    settings = {"STACK": "fleet", "GROUP": "workers", "IDLE_MINUTES": "1"}
+    run(folder, [str(GUARD)], GUARDED, settings)
+    return calls(folder)
+
+
+def install(folder: Path, user_data: str) -> list[str]:
+    """The commands that a new machine's first script gave. Its files are below the folder."""
+    clone = folder / "clone"
+    shutil.copytree(AWS, clone / "deploy" / "aws")
+    write(clone / "install.sh", NOTE)
+    write(folder / "opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl", NOTE)
+    for name in ("opt/aws/amazon-cloudwatch-agent/etc", "etc/systemd/system"):
+        (folder / name).mkdir(parents=True)
+    here = re.sub(r"(?<![\w/])/(opt|etc)/", rf"{folder}/\1/", user_data)
+    run(folder, ["bash", "-c", here], INSTALLING, {"CLONE": str(clone)})
+    return calls(folder)
+
+
+def run(
+    folder: Path, call: list[str], commands: Mapping[str, str], settings: Mapping[str, str]
+) -> None:
+    for name, text in commands.items():
+        write(folder / "bin" / name, text)
+    environment = {
+        "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
+        "CALLS": str(folder / "calls"),
+        **settings,
+    }
+    subprocess.run(call, cwd=folder, env=environment, check=True, timeout=60)
+
+
+def write(command: Path, text: str) -> None:
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(f"#!/bin/bash\n{dedent(text)}\n")
+    command.chmod(0o755)
+
+
+def calls(folder: Path) -> list[str]:
     return (folder / "calls").read_text().splitlines()

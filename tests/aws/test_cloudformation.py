@@ -1,4 +1,4 @@
-"""The template: its resources are made by an emulator and used, its rules are worked out."""
+"""The template: an emulator makes its resources, and jobs go through them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from bucket_objects import keys
-from cloudformation_machine import embedded, guard, held, user_data
-from cloudformation_stack import (
-    FILE,
-    PARAMETERS,
-    Stack,
-    create,
-    properties,
-    settings_told,
-    template,
-)
+from cloudformation_machine import GUARD
+from cloudformation_stack import FILE, UNKNOWN, Stack, create, properties, template
 from emulators import REGION, Emulator
 from tasks import PATH, Deployment
 from unified_api.deploy.aws.create import create_queues, create_table
@@ -31,12 +22,12 @@ from unified_api.sqs_bridge.orchestrator import PORT, host_of
 
 from ..unit.fake_host import until
 
-IAM = FILE.parent / "iam"
+IAM, DOCS = FILE.parent / "iam", FILE.parents[1] / "docs"
 LINT = "from cfnlint.runner import main; raise SystemExit(main())"
 #: What CloudFormation takes in a request.
 MOST_BYTES = 51_200
 QUEUES = {"Tasks": "", "HighTasks": "-high"}
-NOBODY_WAITS = {"waiting": 0, "held": 0, "highWaiting": 0, "highHeld": 0}
+KEY = {"Authorization": "Bearer secret"}
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +37,12 @@ def stack(moto: Emulator) -> Stack:
 
 @pytest.fixture
 def bucket_name(stack: Stack) -> str:
-    return stack.settings["S3_BUCKET"]
+    return stack.worker["S3_BUCKET"]
 
 
 @pytest.fixture
 def deployment(stack: Stack) -> Deployment:
-    settings = stack.settings
+    settings = stack.worker
     dead = stack.made["DeadTasks"]
     return Deployment(stack.emulator, settings["SQS_QUEUE_URL"], settings["DYNAMODB_TABLE"], dead)
 
@@ -62,6 +53,23 @@ def test_cfn_lint_finds_nothing_and_cloudformation_takes_it_as_it_is() -> None:
 
     assert (lint.returncode, lint.stdout) == (0, ""), lint.stderr
     assert FILE.stat().st_size < MOST_BYTES
+
+
+def test_the_guide_tells_each_parameter_with_its_default() -> None:
+    rows = re.findall(r"^\| (`.+?`) \| (.*?) \|", (DOCS / "fleet.md").read_text(), re.MULTILINE)
+
+    told = {name: default for names, default in rows for name in re.findall(r"\w+", names)}
+
+    parameters = template()["Parameters"].items()
+    defaults = {name: str(each.get("Default", "required")) for name, each in parameters}
+    assert told == {name: default or "none" for name, default in defaults.items()}
+
+
+def test_each_alarm_is_told_to_those_who_subscribe() -> None:
+    alarms = [one for one in template()["Resources"].values() if one["Type"].endswith("::Alarm")]
+
+    assert len(alarms) >= 4
+    assert all(one["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}] for one in alarms)
 
 
 # What is made
@@ -77,21 +85,39 @@ async def test_a_job_goes_all_the_way_through_what_the_template_makes(
     deployment: Deployment,
     aws: Any,
 ) -> None:
-    client = await orchestrate(**stack.settings)
-    job = await (await client.post(PATH, json={"text": "a", "priority": priority})).json()
+    client = await orchestrate(**stack.orchestrator)
+    body = {"text": "a", "priority": priority}
+    job = await (await client.post(PATH, json=body, headers=KEY)).json()
     high = Deployment(
-        stack.emulator, stack.settings["UNIFIED_API_SQS_HIGH_QUEUE_URL"], deployment.table
+        stack.emulator, stack.worker["UNIFIED_API_SQS_HIGH_QUEUE_URL"], deployment.table
     )
     way, other = (high, deployment) if priority == "high" else (deployment, high)
     assert (way.waiting(), other.is_empty) == ((1, 0), True)
 
-    await hire(**stack.settings)
+    await hire(**stack.worker)
     await until(lambda: deployment.item(job["job_id"])["status"] == "completed" and way.is_empty)
 
-    done = await (await client.get(job["urls"]["self"])).json()
+    done = await (await client.get(job["urls"]["self"], headers=KEY)).json()
     assert done["status"] == "completed"
-    assert any(job["job_id"] in key for key in keys(aws, stack.settings["S3_BUCKET"]))
+    assert any(job["job_id"] in key for key in keys(aws, stack.worker["S3_BUCKET"]))
     assert deployment.dead_letters() == []
+
+
+def test_all_is_made_but_what_the_emulator_does_not_know(stack: Stack) -> None:
+    resources = template()["Resources"]
+
+    left_out = {name for name in resources if name not in stack.made}
+
+    assert {resources[name]["Type"] for name in left_out} == UNKNOWN
+
+
+def test_all_are_told_the_same_settings(stack: Stack) -> None:
+    orchestrator = {n: v for n, v in stack.orchestrator.items() if n != "UNIFIED_API_KEYS"}
+
+    assert orchestrator == stack.worker
+    assert Settings.from_env(stack.orchestrator).problems == ()
+    # Who runs one elsewhere finds them among the outputs.
+    assert stack.worker.items() <= stack.outputs.items()
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -124,7 +150,7 @@ def test_the_table_is_the_one_that_deploy_aws_makes(moto: Emulator, stack: Stack
     create_table(moto.dynamodb, f"{stack.name}-by-hand")
     ends = moto.dynamodb.describe_time_to_live(TableName=f"{stack.name}-by-hand")
 
-    assert schema(moto, stack.settings["DYNAMODB_TABLE"]) == schema(moto, f"{stack.name}-by-hand")
+    assert schema(moto, stack.worker["DYNAMODB_TABLE"]) == schema(moto, f"{stack.name}-by-hand")
     # The emulator does not make it from templates.
     ours = properties("Table")["TimeToLiveSpecification"]
     assert ours["Enabled"] is True
@@ -153,8 +179,8 @@ def test_a_role_may_do_what_deploy_iam_says_and_no_more(stack: Stack, role: str)
         "REGION": REGION,
         "ACCOUNT": "123456789012",
         "QUEUE": f"{stack.name}-tasks",
-        "TABLE": stack.settings["DYNAMODB_TABLE"],
-        "BUCKET": stack.settings["S3_BUCKET"],
+        "TABLE": stack.worker["DYNAMODB_TABLE"],
+        "BUCKET": stack.worker["S3_BUCKET"],
     }
     for word, name in words.items():
         text = re.sub(rf"\b{word}\b", name, text)
@@ -169,32 +195,14 @@ def test_a_role_may_do_what_deploy_iam_says_and_no_more(stack: Stack, role: str)
 def test_a_worker_has_a_hand_in_its_own_group_metrics_and_log_alone(stack: Stack) -> None:
     group, metrics, log = stack.policy("WorkerRole", "machine")
 
-    assert group["Resource"].endswith(f":autoScalingGroupName/{stack.name}-workers")
+    assert group["Resource"].endswith(f":autoScalingGroupName/{stack.made['Workers']}")
     assert metrics["Condition"] == {"StringEquals": {"cloudwatch:namespace": stack.name}}
-    assert f":log-group:/{stack.name}/workers" in log["Resource"]
-    used = re.findall(r"aws (autoscaling|cloudwatch) ([a-z-]+)", embedded("GUARD"))
+    assert f":log-group:{stack.name}" in log["Resource"]
+    used = re.findall(r"aws (autoscaling|cloudwatch) ([a-z-]+)", GUARD.read_text())
     assert {f"{service}:{action.title().replace('-', '')}" for service, action in used} == {
         *group["Action"],
         metrics["Action"],
     }
-
-
-def test_all_are_told_the_same_settings() -> None:
-    told = settings_told(template()["Outputs"])
-    task = properties("OrchestratorTask")["ContainerDefinitions"][0]["Environment"]
-    orchestrator = {one["Name"]: one["Value"] for one in task}
-    worker = dict(line.split("=", 1) for line in embedded("SETTINGS").splitlines())
-
-    assert {name: output["Value"] for name, output in told.items()} == {
-        name: value for name, value in orchestrator.items() if name != "UNIFIED_API_KEYS"
-    }
-    assert worker == {name: spelt(output["Value"]) for name, output in told.items()}
-
-
-def spelt(value: dict[str, Any]) -> str:
-    """As Fn::Sub writes it."""
-    ((kind, what),) = value.items()
-    return f"${{{what if kind == 'Ref' else '.'.join(what)}}}"
 
 
 def test_the_cdn_shows_results_and_nothing_else() -> None:
@@ -228,131 +236,13 @@ def test_nothing_is_deleted_that_a_task_may_still_need() -> None:
 async def test_the_load_balancer_learns_without_a_key_that_an_orchestrator_is_ready(
     stack: Stack, orchestrate: Any
 ) -> None:
-    keys = PARAMETERS["ApiKeys"]
     path = properties("Orchestrators")["HealthCheckPath"]
 
-    client = await orchestrate(**stack.settings, UNIFIED_API_KEYS=keys)
+    client = await orchestrate(**stack.orchestrator)
 
     async def is_ready() -> bool:
         return bool((await client.get(path)).status == 200)
 
     assert await until(is_ready)
-    assert host_of(Settings.from_env({"UNIFIED_API_KEYS": keys})) == "0.0.0.0"
+    assert host_of(Settings.from_env(stack.orchestrator)) == "0.0.0.0"
     assert properties("Orchestrators")["Port"] == PORT
-
-
-# How many workers
-
-
-def worked_out(name: str, **metrics: float | None) -> float:
-    """The last expression of a policy or an alarm. None: CloudWatch has no such number."""
-    found = properties(name)
-    if name == "KeepUp":
-        found = found["TargetTrackingConfiguration"]["CustomizedMetricSpecification"]
-    words: dict[str, Any] = {
-        "FILL": lambda value, other: other if value is None else value,
-        "IF": lambda condition, one, other: one if condition else other,
-        "MAX": max,
-        **metrics,
-    }
-    for query in found["Metrics"]:
-        if "Expression" in query:
-            # Metric math, as far as it is used there, is spelt as Python is.
-            words[query["Id"]] = eval(query["Expression"], {}, words)
-    return float(words[found["Metrics"][-1]["Id"]])
-
-
-@pytest.mark.parametrize(
-    ("wanted", "per_worker"), [(0, 12.0), (None, 12.0), (1, 12.0), (3, 4.0), (12, 1.0)]
-)
-def test_jobs_of_both_queues_that_wait_or_run_are_shared_among_the_workers_wanted(
-    wanted: int | None, per_worker: float
-) -> None:
-    jobs = {"waiting": 5, "held": 3, "highWaiting": 4, "highHeld": None}
-
-    assert worked_out("KeepUp", workers=wanted, **jobs) == per_worker
-
-
-@pytest.mark.parametrize(
-    ("wanted", "waiting", "stranded"),
-    [(0, {"waiting": 2}, 2), (0, {"highWaiting": 1}, 1), (None, {"waiting": 1}, 1)],
-)
-def test_the_first_job_of_either_queue_wakes_a_worker(
-    wanted: int | None, waiting: dict[str, int], stranded: int
-) -> None:
-    jobs = {"waiting": None, "highWaiting": None, **waiting}
-
-    assert worked_out("WorkWithoutWorkers", workers=wanted, **jobs) == stranded
-    assert properties("WorkWithoutWorkers")["AlarmActions"] == [{"Ref": "Wake"}]
-    assert properties("Wake")["StepAdjustments"][0]["ScalingAdjustment"] == 1
-
-
-def test_nobody_is_woken_while_a_worker_is_on_its_way() -> None:
-    assert worked_out("WorkWithoutWorkers", workers=1, waiting=1000, highWaiting=1000) == 0
-
-
-@pytest.mark.parametrize("queue", NOBODY_WAITS)
-def test_workers_end_when_no_queue_has_a_job_waiting_or_held(queue: str) -> None:
-    alarm = properties("NothingToDo")
-
-    assert worked_out("NothingToDo", **NOBODY_WAITS) < alarm["Threshold"]
-    assert worked_out("NothingToDo", **{**NOBODY_WAITS, queue: 1}) >= alarm["Threshold"]
-    assert alarm["ComparisonOperator"] == "LessThanThreshold"
-    assert alarm["TreatMissingData"] == "notBreaching"
-    assert properties("Sleep")["AdjustmentType"] == "ExactCapacity"
-
-
-# A worker's machine
-
-
-def test_what_a_machine_does_first_is_bash() -> None:
-    for script in (user_data(), embedded("GUARD")):
-        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
-def protection(calls: list[str]) -> list[str]:
-    asked = [re.findall(r"--(no-protected|protected)-from-scale-in", call) for call in calls]
-    return [word for words in asked for word in words]
-
-
-def test_a_worker_is_kept_while_it_holds_jobs(tmp_path: Path) -> None:
-    calls = guard(tmp_path, [held(0), held(2), held(1), held(0)])
-
-    assert protection(calls) == ["no-protected", "protected", "no-protected"]
-    assert all("--instance-ids i-1" in call for call in calls if "protected" in call)
-
-
-def test_a_worker_that_does_not_answer_is_not_kept(tmp_path: Path) -> None:
-    calls = guard(tmp_path, [held(1), {"metrics": None}])
-
-    assert protection(calls) == ["protected", "no-protected"]
-
-
-@pytest.mark.parametrize(
-    ("health", "unhealthy"), [("{}", 0), (None, 1)], ids=["healthy", "unhealthy"]
-)
-def test_how_a_worker_is_is_told_once_a_minute(
-    tmp_path: Path, health: str | None, unhealthy: int
-) -> None:
-    calls = guard(tmp_path, [{"health": health}] * 13)
-
-    told = [call for call in calls if "put-metric-data" in call]
-    alarm = properties("UnhealthyWorker")
-    assert len(told) == 2
-    assert all(call.endswith(f"--value {unhealthy}") for call in told)
-    assert all(f"--metric-name {alarm['MetricName']} " in call for call in told)
-    assert alarm["Namespace"] == {"Ref": "AWS::StackName"}
-
-
-@pytest.mark.parametrize(
-    "moments", [[], [{"instance-action": '{"action": "terminate"}'}]], ids=["scale-in", "spot"]
-)
-def test_a_machine_that_must_go_lets_its_worker_drain_at_once(
-    tmp_path: Path, moments: list[dict[str, str]]
-) -> None:
-    stop, complete = guard(tmp_path, moments)
-
-    hook = properties("Drain")["LifecycleHookName"]
-    assert stop == "systemctl stop comfyui"
-    assert "complete-lifecycle-action" in complete
-    assert f"--lifecycle-hook-name {hook} " in complete
