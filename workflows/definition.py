@@ -19,7 +19,7 @@ from .agreement import definition_faults, graph_faults, value_faults
 from .workflow import Binding, Graph, ModelSlot, Phrases, Workflow
 
 FILES = ("workflow.json", "graph.json")
-FORMAT = Path(__file__).with_name("definition.schema.json")
+FORMAT = Path(__file__).parent / "library" / "definition.schema.json"
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 RESERVED = frozenset(

@@ -266,15 +266,3 @@ def test_requirements_equal_the_dependencies_of_the_package() -> None:
     dependencies = re.findall(r'"(.+?)"', listed[1])
 
     assert dependencies == (ROOT / "requirements.txt").read_text().split()
-
-
-def test_the_package_and_its_metadata_tell_one_version() -> None:
-    pyproject = (ROOT / "pyproject.toml").read_text()
-    root_file = (ROOT / "__init__.py").read_text()
-
-    told = re.search(r'^version = "(.+)"', pyproject, re.MULTILINE)
-    known = re.search(r'^__version__ = "(.+)"', root_file, re.MULTILINE)
-
-    assert told is not None
-    assert known is not None
-    assert told[1] == known[1]

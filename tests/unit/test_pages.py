@@ -90,7 +90,3 @@ def test_the_pages_work_below_any_prefix_and_without_other_servers():
         assert "style=" not in text
         assert not re.findall(r"<script(?![^>]* src=)|<style|\son\w+=", text), file
         assert "innerHTML" not in text
-
-
-def test_an_installed_package_has_the_pages():
-    assert 'unified_api = ["web/*"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
