@@ -23,6 +23,7 @@ CONNECT_SECONDS = READ_SECONDS = 5.0
 OURS = INPUTS.partition("/")[0]
 UNSURE = "or it is s3:ListBucket that is missing, which cannot be told from here"
 UNTOLD = "or there is nothing: run a worker's doctor first, which leaves an object there"
+NOT_LEFT = "cannot be tried: a worker's doctor leaves an object for that, if it may not delete it"
 ABSENT = frozenset({"404", "NoSuchKey"})
 
 
@@ -80,19 +81,25 @@ class BucketCheck:
         if written.is_general:
             return
         self._examination.tell(await self._region())
-        is_written = written.level is Level.OK
-        await self._examination.make(self._get(key, OURS, None if is_written else UNSURE))
         await self._examination.make(self._delete_nothing())
         if self._settings.cdn_domain and self._settings.url_mode != "presigned":
             told = skipped("links", "lead to the CDN: a worker's doctor fetches by it")
             self._examination.tell(told)
         else:
-            at = below(self._results, PROBE)
-            await self._examination.make(self._get(at, self._results, UNTOLD))
-            if is_written:
-                self._examination.tell(await self._linked(key))
-        if is_written:
+            await self._sign_for_results()
+        if written.level is Level.OK:
             self._examination.tell(await self._removed(key))
+
+    async def _sign_for_results(self) -> None:
+        """By what a worker's doctor has left, since nothing may be written there."""
+        key = below(self._results, PROBE)
+        await self._examination.make(self._get(key, self._results, UNTOLD))
+        try:
+            await self._use("head_object", Key=key)()
+        except AwsFailed:
+            self._examination.tell(skipped("links", NOT_LEFT))
+        else:
+            self._examination.tell(await self._linked(key))
 
     def _put(self, key: str, folder: str) -> Probe:
         kms = self._settings.kms_key_id

@@ -52,10 +52,7 @@ DENIALS: dict[tuple[str, str], tuple[Level, set[str]]] = {
     ("orchestrator", "dynamodb:PutItem"): (Level.FAILED, {TABLE}),
     ("orchestrator", "dynamodb:Query"): (Level.FAILED, {INDEX}),
     ("orchestrator", "s3:PutObject"): (Level.FAILED, {OURS}),
-    ("orchestrator", "s3:GetObject"): (
-        Level.FAILED,
-        {OURS, RESULTS, f"{BUCKET}/unified-api/inputs/*"},
-    ),
+    ("orchestrator", "s3:GetObject"): (Level.WARNING, {RESULTS}),
     ("orchestrator", "s3:DeleteObject"): (Level.WARNING, {RESULTS}),
     ("orchestrator", "ec2:StartInstances"): (Level.WARNING, {INSTANCE}),
 }
@@ -220,6 +217,19 @@ async def test_a_worker_that_may_not_delete_leaves_one_object_and_says_so(
     assert f"s3://{bucket_name}/{PROBE} stays" in as_text(findings)
     left = emulator.s3.list_objects_v2(Bucket=bucket_name)["Contents"]
     assert [each["Key"] for each in left] == [PROBE]
+
+
+async def test_an_orchestrator_signs_for_what_a_workers_doctor_has_left(
+    visit: Visit, proxy: FaultProxy
+) -> None:
+    before = await visit("orchestrator", "bucket")
+    deny(proxy, "s3:DeleteObject")
+    await visit("worker", "bucket")
+
+    after = await visit("orchestrator", "bucket")
+
+    assert "a worker's doctor leaves an object" in as_text(before)
+    assert ok("links", "a signed URL gives the object") in after
 
 
 async def test_where_results_stay_on_the_machine_only_inputs_are_read(
