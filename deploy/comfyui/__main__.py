@@ -39,7 +39,8 @@ HELP = """ComfyUI Unified API Service
   ./install.sh help             this text (also --help)
 
 demo and serve take the ComfyUI whose custom_nodes this folder stands in, or COMFYUI_PATH, and
-otherwise get one of their own into .comfyui/ (delete that folder to start afresh).
+otherwise get one of their own into .comfyui/ (to start afresh delete that folder; serve's jobs,
+results, keys and definitions are in it).
 
 key works in the user folder of that ComfyUI, without one in that of serve; --user-folder DIR
 names another.

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 TEMPLATE = (ROOT / "deploy" / "cloudformation.yaml").read_text(encoding="utf-8")
 METRICS = (ROOT / "jobs" / "metrics.py").read_text(encoding="utf-8")
-#: What a reader would set. COMFYUI_PYTHON is install.sh's own.
-VARIABLE = re.compile(r"\b(?!COMFYUI_PYTHON)[A-Z0-9]+(?:_[A-Z0-9]+)+\b")
+#: What a reader would set. COMFYUI_PATH and COMFYUI_PYTHON are install.sh's own.
+VARIABLE = re.compile(r"\b(?!COMFYUI_P)[A-Z0-9]+(?:_[A-Z0-9]+)+\b")
 #: Words in capitals for what is the reader's own.
 STAND_INS = {"URL_OF_THIS_REPOSITORY", "ARN_OF_DEAD", "ARN_OF_QUEUE", "IMPORT_FAILED"}
 
