@@ -237,9 +237,9 @@ class Engine:
             self._reception.closed = f"No jobs are accepted: {_reason(error)}."
             return
         self._reception.closed = None
+        self._feeding = [self._spawn(self._warm_up.run()), self._spawn(self._dispatch())]
         for job in ours:
             self._runs.begin(job, self._shop.store)
-        self._feeding = [self._spawn(self._warm_up.run()), self._spawn(self._dispatch())]
         self._spawn(look_after_storage(self._shop.results))
         self._spawn(tidy_up(self._shop))
         self._spawn(self._give_up())

@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 #: As syslog numbers them; journald takes `<4>` from the start of a line.
 PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 #: What a message is filled in with, and its name where it has one: `status=%d`, `job %s`.
-FILLED_IN = re.compile(r"(?:(\w+)=|\b(job|request|workflow) )?%[.\d]*[dfs]")
+FILLED_IN = re.compile(r"(?:(\w+)=|\b(job|request|workflow) )?%[-#0 +.\d]*[a-zA-Z]")
 #: ComfyUI makes our package's name of the path to its folder.
 PACKAGE = __name__.removesuffix("jobs.log_lines")
 
@@ -54,6 +54,7 @@ def write_as(
 
 def _named(record: logging.LogRecord) -> dict[str, Any]:
     """From the pattern of the message, which is ours; what fills it in may be a stranger's."""
-    names = [before or word for before, word in FILLED_IN.findall(str(record.msg))]
+    pattern = str(record.msg).replace("%%", "")
+    names = [before or word for before, word in FILLED_IN.findall(pattern)]
     given = record.args if isinstance(record.args, tuple) else ()
     return {name: value for name, value in zip(names, given, strict=False) if name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from .prompt import Produced
 from .threads import off_loop
 
 MANIFEST = "outputs.json"
+NOT_KNOWN = (errno.EINVAL, errno.ENOTSUP)
 _outputs = TypeAdapter(tuple[Output, ...])
 
 
@@ -156,6 +158,10 @@ def _flush(*paths: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            # Some network disks know of no such thing.
+            if error.errno not in NOT_KNOWN:
+                raise
         finally:
             os.close(descriptor)
 

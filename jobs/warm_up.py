@@ -56,7 +56,7 @@ class WarmUp:
     def component(self) -> Component:
         """How it goes, or went."""
         if self._left:
-            return Component(reason=f"warming up: {self._left[0].slug}")
+            return Component(State.DEGRADED, f"warming up: {self._left[0].slug}")
         if not self._failures:
             return Component(reason=self._history)
         told = (f"{slug} is not warmed up: {reason}" for slug, reason in self._failures.items())
@@ -69,7 +69,15 @@ class WarmUp:
             self._left = [each for each in healthy if each and each.warmup is not None]
 
     async def run(self) -> None:
-        """Run what was chosen, for as long as may be."""
+        """Run what was chosen, for as long as may be; before all jobs that are begun after this."""
+        async with self._shop.places.take(self._shop.places.number):
+            await self._run_in_time()
+        seconds = seconds_since_start()
+        self._shop.metrics.started(seconds)
+        self._history = f"the start took {seconds:.1f} s, warm-ups included"
+        log.info("Unified API: %s", self._history)
+
+    async def _run_in_time(self) -> None:
         work = asyncio.ensure_future(self._run_all())
         try:
             await asyncio.wait({work}, timeout=self._shop.settings.warm_up_seconds)
@@ -78,10 +86,6 @@ class WarmUp:
             late, self._left = self._left, []
         for workflow in late:
             self._fail(workflow, NO_TIME)
-        seconds = seconds_since_start()
-        self._shop.metrics.started(seconds)
-        self._history = f"the start took {seconds:.1f} s, warm-ups included"
-        log.info("Unified API: %s", self._history)
 
     async def _run_all(self) -> None:
         while self._left:
@@ -113,8 +117,7 @@ class WarmUp:
             {name: str(parameters[name]) for name in workflow.images if name in parameters}
         )
         graph = render(workflow, parameters, images=images, prefix=place)
-        async with self._shop.places.take(1):
-            ending = await self._shop.host.run(Prompt(str(uuid4()), graph, place, inf), _pass_over)
+        ending = await self._shop.host.run(Prompt(str(uuid4()), graph, place, inf), _pass_over)
         if ending.failure:
             raise ending.failure
 

@@ -58,7 +58,8 @@ async def ready(request: web.Request) -> web.Response:
     if may_read(request):
         body["workflows"] = {one.slug: list(one.problems) for one in service.offer.all()}
         parts = {} if is_ready else components_of(request)
-        body["reasons"] = {name: part.reason for name, part in parts.items() if part.reason}
+        ill = {name: part for name, part in parts.items() if part.state is not State.HEALTHY}
+        body["reasons"] = {name: part.reason for name, part in ill.items()}
     return _fresh(body, status=200 if is_ready else 503)
 
 

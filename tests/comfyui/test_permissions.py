@@ -63,7 +63,7 @@ def by_way_of(proxy: FaultProxy) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         # Links are signed then.
         "CLOUDFRONT_DOMAIN": "",
-        "UNIFIED_API_VISIBILITY_SECONDS": "3",
+        "UNIFIED_API_VISIBILITY_SECONDS": "5",
     }
 
 
@@ -94,7 +94,9 @@ def live(
     assert [job["status"] for job in ended] == ["completed"] * len(well) + ["failed", "cancelled"]
     wait_for_end(orchestrator, "forgotten")
     # Bad messages go to two queues, and two messages go round once more.
-    wait_until(lambda: len({use for use in done if use.action == "sqs:SendMessage"}) == 4)
+    wait_until(
+        lambda: len({use for use in done if use.action == "sqs:SendMessage"}) == 4, seconds=90
+    )
 
     assert requests.get(ended[0]["result_url"], timeout=30).ok
     assert requests.delete(f"{orchestrator.url}/api/v1/jobs/{well[0]}", timeout=30).ok
@@ -124,7 +126,7 @@ def batch(orchestrator: Orchestrator, items: list[dict[str, Any]]) -> list[str]:
 
 
 def wait_for_end(orchestrator: Orchestrator, job_id: str) -> dict[str, Any]:
-    wait_until(lambda: orchestrator.job(job_id)["status"] in FINAL, every=0.2)
+    wait_until(lambda: orchestrator.job(job_id)["status"] in FINAL, seconds=90, every=0.2)
     return orchestrator.job(job_id)
 
 

@@ -43,6 +43,17 @@ def test_a_job_is_a_field_in_whatever_is_said_of_it(logger: logging.Logger) -> N
     assert json.loads(stream.getvalue())["job"] == "1234"
 
 
+def test_each_field_has_its_own_value_however_that_is_written(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    write_as("json", logger, stream)
+
+    logger.info("method=%r 100%% status=%-5d took %.1f%% of job %s", "GET", 202, 3.2, "1234")
+
+    told = json.loads(stream.getvalue())
+    assert (told["method"], told["status"], told["job"]) == ("GET", 202, "1234")
+    assert told["message"] == "method='GET' 100% status=202   took 3.2% of job 1234"
+
+
 def test_a_stranger_cannot_name_a_field(logger: logging.Logger) -> None:
     stream = io.StringIO()
     write_as("json", logger, stream)

@@ -1,8 +1,10 @@
 """Files that ComfyUI left in, published results out: all of them, once, unchanged."""
 
+import errno
 import hashlib
 import os
 import shutil
+from contextlib import nullcontext
 
 import pytest
 from unified_api.jobs.errors import NoOutput, OutputLost, PublishFailed
@@ -94,6 +96,21 @@ async def test_a_published_result_outlasts_a_power_cut(results, folder, file, mo
 
     published = [folder, *(folder / job.job_id).iterdir(), folder / job.job_id]
     assert {path.stat().st_ino for path in published} == set(flushed)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows flushes no folders")
+@pytest.mark.parametrize(("number", "is_published"), [(errno.EINVAL, True), (errno.EIO, False)])
+async def test_a_disk_that_knows_no_flushing_is_no_failure(
+    results, file, monkeypatch, number, is_published
+):
+    def refuse(_):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    job = job_with(file())
+
+    with nullcontext() if is_published else pytest.raises(PublishFailed):
+        assert await results.publish(job)
 
 
 async def test_what_was_published_stays_as_it_is(results, file, picture):

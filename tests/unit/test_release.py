@@ -45,6 +45,8 @@ NO_AWS = {
     "SQS_QUEUE_URL": "http://127.0.0.1:1/1/tasks",
     "S3_BUCKET": "any",
 }
+#: Pythons of before 2023 know no filters, and take this archive of ours as it is.
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
 LOAD = """
 import importlib.util, sys
@@ -102,7 +104,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = copy(clone(), tmp_path_factory.mktemp("clone"))
     unpacked = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(build("sdist", source, tmp_path_factory.mktemp("sdist"))) as sdist:
-        sdist.extractall(unpacked, filter="data")
+        sdist.extractall(unpacked, **SAFELY)
     (folder,) = unpacked.iterdir()
     return build("wheel", folder, tmp_path_factory.mktemp("wheel"))
 
@@ -119,9 +121,8 @@ def orchestrator(wheel: Path, tmp_path: Path) -> Iterator[str]:
     """The address of one that was installed, in an environment of its own."""
     venv, port = tmp_path / "venv", free_port()
     python = places.python_in(venv)
-    said(sys.executable, "-m", "venv", "--without-pip", venv, folder=tmp_path)
-    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps")
-    said(*pip, wheel, folder=tmp_path)
+    said(sys.executable, "-m", "venv", venv, folder=tmp_path)
+    said(python, "-m", "pip", "install", "--no-index", "--no-deps", wheel, folder=tmp_path)
     (packages,) = venv.glob("**/site-packages")
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
     address = f"http://127.0.0.1:{port}"

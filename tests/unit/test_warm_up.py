@@ -99,16 +99,41 @@ async def test_without_warm_ups_it_is_ready_at_once(engine, bench) -> None:
     assert bench.host.prompts == []
 
 
-async def test_jobs_that_come_meanwhile_are_accepted_and_run_afterwards(bench, held) -> None:
-    jobs = [(await held.submit("draw", {"text": text})).job for text in ("one", "two")]
-    await bench.until(lambda: len(bench.host.queue) == 2)
+async def test_jobs_that_come_meanwhile_are_accepted_and_run_after_all_warm_ups(
+    bench, warm
+) -> None:
+    warm("draw")
+    warm("edit")
+    bench.host.gate.clear()
+    engine = await bench.open()
+    await bench.until(lambda: bench.host.prompts)
+    jobs = [
+        (await engine.submit("draw", {"text": text, "priority": priority})).job
+        for text, priority in (("one", "normal"), ("two", "high"))
+    ]
 
     bench.host.gate.set()
 
-    ended = [await bench.ended(held, job) for job in jobs]
+    ended = [await bench.ended(engine, job) for job in jobs]
     assert {job.status for job in ended} == {Status.COMPLETED}
-    assert drawn(bench) == ["", "one", "two"]
-    assert max(len(others) for _, others in bench.host.company) == 1
+    assert drawn(bench)[0] == ""
+    assert drawn(bench)[2:] == ["two", "one"]
+
+
+async def test_jobs_of_an_earlier_process_run_after_the_warm_ups(bench, warm) -> None:
+    bench.host.gate.clear()
+    dead = await bench.open()
+    job = (await dead.submit("draw", {"text": "left"})).job
+    await bench.until(lambda: bench.host.prompts)
+    await bench.crash(dead)
+    warm("draw")
+    bench.host.gate.set()
+    bench.host.prompts.clear()
+
+    engine = await bench.open()
+
+    assert (await bench.ended(engine, job)).status is Status.COMPLETED
+    assert drawn(bench) == ["", "left"]
 
 
 async def test_they_run_one_after_the_other(bench, warm) -> None:
