@@ -32,6 +32,7 @@ HELP = """ComfyUI Unified API Service
   ./install.sh key renew NAME   another key of that name, which opens beside the former
   ./install.sh key revoke NAME  that opens nothing any more (with --former: all but the newest)
   ./install.sh doctor [--json]  what this worker lacks: permissions, models, disk, clock; status 1
+  ./install.sh doctor --orchestrator   the same for the orchestrator of this clone
   ./install.sh systemd          ComfyUI and the orchestrator as services (also --systemd)
   ./install.sh upgrade [REF]    this clone at the newest release, or at that tag, branch or commit
   ./install.sh rollback         this clone as it was before the last upgrade
@@ -45,8 +46,9 @@ results, keys and definitions are in it).
 key works in the user folder of that ComfyUI, without one in that of serve; --user-folder DIR
 names another.
 
-doctor takes the settings of its environment, or of --env-file FILE as systemd reads them, and the
---base-directory DIR that ComfyUI is given. It starts nothing and touches no task.
+doctor takes the settings of its environment, or of --env-file FILE as systemd reads them, with the
+COMFYUI_OPTIONS in it, or the --base-directory DIR that ComfyUI is given. It starts nothing and
+touches no task.
 
 systemd writes unit files and, where there are none yet, environment files into /etc; nothing is
 started. ComfyUI runs as the owner of its folder. --only worker or --only orchestrator writes one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 from .report import Failure, run_step, say
@@ -26,10 +25,6 @@ def provide_chromium(*, may_install: bool) -> None:
 
 def has_chromium() -> bool:
     return any(shutil.which(name) for name in NAMES)
-
-
-def is_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def install() -> None:

@@ -98,6 +98,14 @@ def named_python(named: str) -> Path:
     return Path(command)
 
 
+def owner_of(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError as error:
+        who = path.stat().st_uid
+        raise Failure(f"{path} belongs to user {who}, who has no name: chown it.") from error
+
+
 def next_step(comfyui: ComfyUI) -> str:
     if surrounding_tree() == comfyui.tree:
         return "Done. Start ComfyUI again; then open http://127.0.0.1:8188/api/v1/docs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -13,11 +12,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .existing import from_users_folder, named_tree, surrounding_tree
 from .places import SERVE_BASE
-from .report import Failure, say
+from .report import Failure, Parser, say
 
 SCOPES = ("submit", "read", "cancel", "admin")
 USUAL_SCOPES = "submit,read,cancel"
@@ -141,13 +140,6 @@ def scopes_of(text: str) -> list[str]:
     if not scopes or not set(scopes) <= set(SCOPES):
         raise Failure(f"--scopes takes some of {', '.join(SCOPES)}, separated by commas.")
     return scopes
-
-
-class Parser(argparse.ArgumentParser):
-    """Fails in one sentence, like the rest of install.sh."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Failure(f"{self.prog}: {message}. ./install.sh --help shows the commands.")
 
 
 def parser() -> Parser:

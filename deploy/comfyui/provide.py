@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .browser import is_root, provide_chromium
+from .browser import provide_chromium
 from .fetch import fetch
 from .places import (
     OLDEST_AIOHTTP_VENV,
@@ -20,7 +20,7 @@ from .places import (
     ComfyUI,
     python_in,
 )
-from .report import run_step
+from .report import is_root, run_step
 
 NEWEST = "0.30.0"
 OLDEST = "0.16.3"
@@ -130,6 +130,7 @@ def install_once(python: Path, name: str, requirements: str) -> None:
 
 
 def pip_install(python: Path, requirements: Path, *, title: str) -> None:
+    """Root leaves no files of its own in a user's Python."""
     command = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     # Most of what comes is never imported: left uncompiled, the first run is shorter.
     command += ["--no-compile", "--requirement", str(requirements)]
@@ -138,4 +139,5 @@ def pip_install(python: Path, requirements: Path, *, title: str) -> None:
         command,
         log="pip",
         cure="Check the network, the free disk space and that this Python has pip; then run again.",
+        among=python.parent,
     )

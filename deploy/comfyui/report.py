@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from .places import LOGS
 
@@ -26,6 +28,13 @@ class Failure(Exception):
         self.details = details
 
 
+class Parser(argparse.ArgumentParser):
+    """Fails in one sentence, like the rest of install.sh."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Failure(f"{self.prog}: {message}. ./install.sh --help shows the commands.")
+
+
 def guarded(main: Callable[[list[str]], int], arguments: list[str]) -> int:
     """The exit status of `main`, whatever ends it."""
     # In the background SIGINT comes ignored; what we started must end with us all the same.
@@ -40,6 +49,10 @@ def guarded(main: Callable[[list[str]], int], arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def say(text: str) -> None:
@@ -64,19 +77,36 @@ def lines_of(log: Path) -> list[str]:
     return COLOURS.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
 
 
-def run_step(title: str, command: list[str], *, log: str, cure: str) -> None:
-    """Run one step to its end. A failure shows the end of its output and then the cure."""
+def run_step(
+    title: str, command: list[str], *, log: str, cure: str, among: Path | None = None
+) -> None:
+    """Run one step to its end. A failure shows the end of its output and then the cure.
+
+    Where it writes `among` the files of a user, root runs it as that user.
+    """
     say(title)
-    file = log_file(log)
-    with file.open("wb") as output:
-        status = status_of(command, output, file)
+    identity = owner_for_root(among) if among else {}
+    try:
+        file = log_file(log)
+        with file.open("wb") as output:
+            status = status_of(command, output, file, identity)
+    except OSError as error:
+        raise Failure(f"{title}: this failed. {cure}", str(error)) from error
     if status != 0:
         raise Failure(f"{title}: this failed. {cure}", tail(file))
 
 
-def status_of(command: list[str], output: BinaryIO, log: Path) -> int:
+def owner_for_root(folder: Path) -> dict[str, Any]:
+    """For Popen: the folder's owner, if we are root and may be anybody."""
+    found = folder.stat()
+    if not is_root() or found.st_uid == 0:
+        return {}
+    return {"user": found.st_uid, "group": found.st_gid, "extra_groups": []}
+
+
+def status_of(command: list[str], output: BinaryIO, log: Path, identity: dict[str, Any]) -> int:
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **identity
     )
     started = time.monotonic()
     try:

@@ -9,11 +9,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ..comfyui.browser import is_root
 from ..comfyui.existing import from_users_folder
-from ..comfyui.keys import Parser
 from ..comfyui.places import ComfyUI, is_comfyui
-from ..comfyui.report import Failure, say
+from ..comfyui.report import Failure, Parser, is_root, say
 from .units import ORCHESTRATOR, UNITS, WORKER
 
 MARK = "# Written by ./install.sh systemd"

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..comfyui.browser import is_root
-from ..comfyui.existing import add_requirements, existing_comfyui
+from ..comfyui.existing import add_requirements, existing_comfyui, owner_of
 from ..comfyui.places import (
     LAUNCHER,
     PACKAGE,
@@ -22,7 +21,7 @@ from ..comfyui.places import (
     link_to_clone,
 )
 from ..comfyui.provide import install_once, own_comfyui, own_python
-from ..comfyui.report import Failure, say
+from ..comfyui.report import Failure, is_root, say
 from ..comfyui.server import device, prepare
 from .environment import settings_file
 
@@ -67,7 +66,7 @@ def worker_unit(comfyui: ComfyUI, base: Path | None = None) -> str:
     options: list[Path | str] = ["--base-directory", base] if base else []
     folders = [comfyui.tree, base] if base else [comfyui.tree]
     values = {
-        "USER": comfyui.tree.owner(),
+        "USER": owner_of(comfyui.tree),
         "TREE": safe(comfyui.tree),
         "CALL": words([comfyui.python, LAUNCHER, comfyui.tree, *options]),
         "WRITABLE": words(writable(folders)),
@@ -112,9 +111,9 @@ def writable(folders: Sequence[Path]) -> list[Path]:
 
 
 def add_packages(comfyui: ComfyUI) -> None:
-    """Root leaves no files of its own among a user's."""
-    if is_root() and comfyui.tree.stat().st_uid != 0:
-        say(f"Packages     left to {comfyui.tree.owner()}, who runs ./install.sh for them")
+    """Root leaves no logs of its own in a user's clone."""
+    if is_root() and ROOT.stat().st_uid != 0:
+        say(f"Packages     left to {owner_of(ROOT)}, who runs ./install.sh for them")
     else:
         add_requirements(comfyui)
 

@@ -7,18 +7,19 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ..comfyui.browser import is_root
-from ..comfyui.existing import add_requirements, existing_comfyui
+from ..comfyui.existing import add_requirements, existing_comfyui, owner_of
 from ..comfyui.places import REQUIREMENTS, ROOT, VENV, python_in
 from ..comfyui.provide import has_pip, install_once
-from ..comfyui.report import Failure, say
+from ..comfyui.report import Failure, is_root, say
 from .installed import restart, served
 
 #: The commit before the last upgrade. As a ref of git it keeps what it names.
 FORMER = "refs/unified-api/former"
+UNIT_FILES = "deploy/systemd/*.service"
 NEWEST_FIRST = "--sort=-version:refname"
-#: A shallow clone does not know what is older than itself. (Git's word for no end.)
-WHOLE = "--depth=2147483647"
+#: A shallow clone knows neither what is older than itself nor other branches. (The number is
+#: Git's word for no end.)
+WHOLE = ("--tags", "--depth=2147483647", "origin", "+refs/heads/*:refs/remotes/origin/*")
 
 
 def upgrade(options: list[str]) -> None:
@@ -26,7 +27,7 @@ def upgrade(options: list[str]) -> None:
     if len(options) > 1:
         raise Failure("./install.sh upgrade takes one tag, branch or commit.")
     require_clone()
-    git("fetch", "--quiet", "--tags", WHOLE, cure="Check the network and the name of the remote.")
+    git("fetch", "--quiet", *WHOLE, cure="Check the network and the name of the remote.")
     former = head()
     target = named(options[0]) if options else newest()
     if target == former:
@@ -34,10 +35,9 @@ def upgrade(options: list[str]) -> None:
         install_requirements()
         say(f"This is {described()} already.")
         return
-    git("update-ref", FORMER, former)
-    move(target, back=former)
+    move_on(target, former)
     say(f"This is now {described()}. Back to what was before:  ./install.sh rollback")
-    restart()
+    finish(former)
 
 
 def rollback(options: list[str]) -> None:
@@ -47,20 +47,20 @@ def rollback(options: list[str]) -> None:
             "./install.sh rollback takes nothing: ./install.sh upgrade REF goes anywhere."
         )
     require_clone()
-    former = commit(FORMER)
-    if former is None or former == head():
+    former, left = commit(FORMER), head()
+    if former is None or former == left:
         raise Failure("There is nothing to go back to: no upgrade was made since the last one.")
-    move(former, back=head())
-    git("update-ref", "-d", FORMER)
+    move(former, back=left)
+    set_former(None)
     say(f"This is {described()} again.")
-    restart()
+    finish(left)
 
 
 def require_clone() -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         raise Failure("This folder is no git clone: put the other version in its place by hand.")
     if is_root() and ROOT.stat().st_uid != 0:
-        raise Failure(f"This clone belongs to {ROOT.owner()}: run this as that user.")
+        raise Failure(f"This clone belongs to {owner_of(ROOT)}: run this as that user.")
     changed = git("status", "--porcelain", "--untracked-files=no")
     if changed:
         raise Failure(
@@ -87,15 +87,38 @@ def newest() -> str:
     return head() if is_older else release
 
 
+def move_on(target: str, former: str) -> None:
+    """The way back is there from the start, for whoever is killed on the way."""
+    earlier = commit(FORMER)
+    set_former(former)
+    try:
+        move(target, back=former)
+    except (Failure, KeyboardInterrupt):
+        if head() == former:
+            set_former(earlier)
+        raise
+
+
 def move(target: str, *, back: str) -> None:
     """Clone and packages together; without the packages the clone stays where it was."""
-    git("checkout", "--quiet", "--detach", target)
     try:
+        git("checkout", "--quiet", "--detach", target)
         install_requirements()
     except (Failure, KeyboardInterrupt):
         git("checkout", "--quiet", "--detach", back)
         say("This clone is where it was.")
         raise
+
+
+def set_former(to: str | None) -> None:
+    git("update-ref", *((FORMER, to) if to else ("-d", FORMER)))
+
+
+def finish(left: str) -> None:
+    """Written units stay: only whoever had them written knows the options."""
+    if git("diff", "--name-only", left, "--", UNIT_FILES):
+        say("The units changed. Where you use them run ./install.sh systemd, as you did before.")
+    restart()
 
 
 def install_requirements() -> None:

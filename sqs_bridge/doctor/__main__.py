@@ -17,7 +17,8 @@ from . import machine
 from .account import clock, gpu_instance, identity
 from .bucket import orchestrator_bucket, worker_bucket
 from .examination import Examination
-from .finding import Finding, Level, as_json, as_text, failed, worst
+from .finding import Finding, Level, as_json, as_text, failed, warning, worst
+from .machine import Folders
 from .queues import orchestrator_queues, worker_queues
 from .table import orchestrator_table, worker_table
 
@@ -44,11 +45,12 @@ ORCHESTRATOR: dict[str, Check] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
-    # What is logged meanwhile the findings tell in better words.
+    # What others log meanwhile the findings tell in better words.
     logging.basicConfig(level=logging.CRITICAL)
+    log.setLevel(logging.ERROR)
     checks = {"machine": this_machine, **ORCHESTRATOR}
     if tree := chosen.worker:
-        comfyui = partial(this_comfyui, tree, chosen.base_directory or tree)
+        comfyui = partial(this_comfyui, tree, chosen.folders)
         checks = {"machine": this_machine, "ComfyUI": comfyui, **WORKER}
     findings = asyncio.run(examine(Examination(Settings.from_env()), checks))
     sys.stdout.write(as_json(findings) if chosen.json else as_text(findings))
@@ -60,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--json", action="store_true", help="for programs")
     worker = "the folder of its ComfyUI, to examine a worker instead of an orchestrator"
     options.add_argument("--worker", metavar="FOLDER", type=Path, help=worker)
-    options.add_argument("--base-directory", metavar="DIR", type=Path, help="as ComfyUI is given")
+    told = "where it keeps what, as deploy/comfyui/folders.py prints it"
+    options.add_argument("--folders", metavar="JSON", type=Folders.told, help=told)
     return options
 
 
@@ -68,15 +71,18 @@ async def this_machine(examination: Examination) -> None:
     examination.tell(machine.python(), *machine.settings_given(examination.settings))
 
 
-async def this_comfyui(tree: Path, base: Path, examination: Examination) -> None:
-    examination.tell(*await off_loop(comfyui_findings, tree, base, examination.settings))
+async def this_comfyui(tree: Path, told: Folders | None, examination: Examination) -> None:
+    if told is None:
+        text = f"does not tell its folders, so those in {tree} are looked at"
+        examination.tell(warning("ComfyUI", text))
+    at = told or Folders.usual(tree)
+    examination.tell(*await off_loop(comfyui_findings, tree, at, examination.settings))
 
 
-def comfyui_findings(tree: Path, base: Path, settings: Settings) -> list[Finding]:
-    own = settings.workflows_dir or base / "user" / "unified_api" / "workflows"
-    catalog = Catalog([LIBRARY, own], settings.models)
-    of_workflows = machine.workflows(catalog, tree, base)
-    return [*machine.comfyui(tree), machine.disk(base, settings), *of_workflows]
+def comfyui_findings(tree: Path, at: Folders, settings: Settings) -> list[Finding]:
+    own = settings.workflows_dir or at.user / "unified_api" / "workflows"
+    of_workflows = machine.workflows(Catalog([LIBRARY, own], settings.models), at)
+    return [*machine.comfyui(tree), machine.disk(at, settings), *of_workflows]
 
 
 async def examine(examination: Examination, checks: Mapping[str, Check]) -> list[Finding]:

@@ -1,4 +1,7 @@
-"""Bucket: used as the roles use it. No more than one object is ever left at each key."""
+"""Bucket: used as the roles use it. No more than one object is ever left at each key.
+
+Where the bucket keeps versions, a deletion leaves a marker of nothing at that key, each time.
+"""
 
 from __future__ import annotations
 
@@ -126,6 +129,8 @@ class BucketCheck:
         return Probe("s3:ListBucket", self._arns.bucket(self._name), use, ABSENT)
 
     def _delete_nothing(self) -> Probe:
+        """Among the results: nowhere else the role may. No version is named, for that is another
+        permission."""
         use = self._use("delete_object", Key=below(self._results, NOTHING))
         resource = self._arns.objects(self._name, self._results)
         without = "the results of deleted jobs stay"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ...jobs.disk import Disk
 from ...jobs.settings import Settings
@@ -23,18 +24,29 @@ LIMITS = {
     (0, 30, 0): "LoadImage reads any picture of this machine for whoever reaches ComfyUI's own"
     " port: keep that on loopback, or set UNIFIED_API_PROTECT=all"
 }
-#: For ComfyUI's Python in its folder: nobody else knows where it looks for models.
-FOLDERS = """
-import json, os
-import comfy.options
-comfy.options.enable_args_parsing()
-import folder_paths
-from utils.extra_config import load_extra_path_config
-if os.path.isfile("extra_model_paths.yaml"):
-    load_extra_path_config("extra_model_paths.yaml")
-print(json.dumps({name: found[0] for name, found in folder_paths.folder_names_and_paths.items()}))
-"""
 PATIENCE_SECONDS = 30
+
+
+class Folders(NamedTuple):
+    """Where a ComfyUI keeps what."""
+
+    output: Path
+    input: Path
+    user: Path
+    models: Path
+    #: Kind of model -> where it may lie besides.
+    kinds: dict[str, list[str]]
+
+    @classmethod
+    def usual(cls, tree: Path) -> Folders:
+        return cls(tree / "output", tree / "input", tree / "user", tree / "models", {})
+
+    @classmethod
+    def told(cls, text: str) -> Folders:
+        """Of JSON with a field for each."""
+        told = json.loads(text)
+        kinds = told.pop("kinds")
+        return cls(**{name: Path(folder) for name, folder in told.items()}, kinds=kinds)
 
 
 def python() -> Finding:
@@ -64,23 +76,22 @@ def comfyui(tree: Path) -> Iterator[Finding]:
     yield _changes(tree)
 
 
-def disk(base: Path, settings: Settings) -> Finding:
-    folders = {name: base / name for name in ("output", "input", "user")}
+def disk(at: Folders, settings: Settings) -> Finding:
+    folders = {"output": at.output, "input": at.input, "user": at.user}
     problem = Disk(folders, min_free_bytes=settings.min_free_bytes).problem
     return failed("disk", problem) if problem else ok("disk", "there is room in each folder")
 
 
-def workflows(catalog: Catalog, tree: Path, base: Path) -> Iterator[Finding]:
+def workflows(catalog: Catalog, at: Folders) -> Iterator[Finding]:
     """What keeps each workflow from running, as far as the disk tells."""
     yield skipped("nodes", "are known to a running ComfyUI alone: GET /api/v1/workflows tells")
     for slug, fault in catalog.broken.items():
         yield failed(f"workflow {slug}", fault)
     for problem in catalog.problems:
         yield warning("workflows", problem)
-    folders, usual = _model_folders(tree, base), base / "models"
     for slug, workflow in catalog.workflows.items():
-        if missing := [*_missing(workflow, folders, usual)]:
-            text = f"cannot run: files are missing in {usual}"
+        if missing := [*_missing(workflow, at)]:
+            text = f"cannot run: files are missing in {at.models}"
             yield warning(f"workflow {slug}", text, "\n".join(missing))
         else:
             yield ok(f"workflow {slug}", "has all model files that it needs")
@@ -115,17 +126,10 @@ def _changes(tree: Path) -> Finding:
     return ok("ComfyUI's code", "is as it was published")
 
 
-def _model_folders(tree: Path, base: Path) -> dict[str, list[str]]:
-    """Kind of model -> where it may lie; empty where ComfyUI does not tell."""
-    told = _told([sys.executable, "-Bc", FOLDERS, "--base-directory", str(base)], tree)
-    folders: dict[str, list[str]] = json.loads(told.splitlines()[-1]) if told else {}
-    return folders
-
-
-def _missing(workflow: Workflow, folders: dict[str, list[str]], usual: Path) -> Iterator[str]:
+def _missing(workflow: Workflow, at: Folders) -> Iterator[str]:
     for slot in workflow.models.values():
         name = str(workflow.graph[slot.binding.node]["inputs"][slot.binding.input])
-        places = (usual / slot.folder, *folders.get(slot.folder, ()))
+        places = (at.models / slot.folder, *at.kinds.get(slot.folder, ()))
         if not any(Path(place, name).is_file() for place in places):
             yield f"Add {slot.folder}/{name}{f' ({slot.source})' if slot.source else ''}"
 

@@ -14,7 +14,8 @@ from .examination import Arns, Examination
 from .finding import Finding, Level, failed, ok, skipped, warning
 from .probe import Probe
 
-#: Told of what is wrong with a request, somebody may make it: SQS looks first at who asks.
+#: Told of what is wrong with a request, somebody may make it: SQS looks first at who asks, as AWS
+#: documents it (not tried on AWS).
 UNACCEPTABLE = frozenset(
     {
         "InvalidMessageContents",

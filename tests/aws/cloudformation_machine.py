@@ -16,6 +16,11 @@ ROUNDS_A_MINUTE = 12
 #: What is asked for by a URL, by the last word of it. What a moment lacks is an error.
 ANSWERS = {"token": "token", "instance-id": "i-1", "health": "{}", "metrics": ""}
 TERMINATED = {"target-lifecycle-state": "Terminated"}
+#: Where a path begins that is no part of a longer word.
+ABSOLUTE = re.compile(r"(?<![\w./])/(?!/)[\w./-]*")
+REDIRECTED = ("/opt/", "/etc/")
+#: Its interpreter, and what it tells CloudWatch's agent of.
+ONLY_NAMED = {"/bin/bash", "/var/log/syslog"}
 NOTE = 'echo "$(basename "$0") $*" >> "$CALLS"'
 #: Time passes by sleeping.
 GUARDED = {
@@ -60,9 +65,19 @@ def install(folder: Path, user_data: str) -> list[str]:
     write(folder / "opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl", NOTE)
     for name in ("opt/aws/amazon-cloudwatch-agent/etc", "etc/systemd/system"):
         (folder / name).mkdir(parents=True)
-    here = re.sub(r"(?<![\w/])/(opt|etc)/", rf"{folder}/\1/", user_data)
-    run(folder, ["bash", "-c", here], INSTALLING, {"CLONE": str(clone)})
+    run(folder, ["bash", "-c", below(folder, user_data)], INSTALLING, {"CLONE": str(clone)})
     return calls(folder)
+
+
+def below(folder: Path, script: str) -> str:
+    """What it does cannot reach the machine that the tests run on."""
+    left = {path for path in ABSOLUTE.findall(script) if not path.startswith(REDIRECTED)}
+    assert left <= ONLY_NAMED, f"where shall {left - ONLY_NAMED} be, in a test?"
+    return ABSOLUTE.sub(lambda path: redirected(path[0], folder), script)
+
+
+def redirected(path: str, folder: Path) -> str:
+    return f"{folder}{path}" if path.startswith(REDIRECTED) else path
 
 
 def run(

@@ -8,13 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from unified_api.deploy.comfyui.places import ComfyUI
+from unified_api.deploy.comfyui.report import Failure
 from unified_api.deploy.systemd.environment import settings_file
-from unified_api.deploy.systemd.installed import restart
+from unified_api.deploy.systemd.installed import our_units, restart
 from unified_api.deploy.systemd.uninstall import remove
 from unified_api.deploy.systemd.units import orchestrator_unit, worker_unit
 from unified_api.jobs.drain import HAND_BACK_SECONDS, LEAVE_SECONDS
@@ -23,7 +26,7 @@ from unified_api.sqs_bridge.orchestrator import SHUTDOWN_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("install.sh", "requirements.txt", "README.md")
-STUB = """#!/bin/sh
+STUB = """\
 echo "$*" >> "{record}"
 case "$*" in {fails}) {end};; esac
 """
@@ -33,6 +36,7 @@ NEVER = "'never'"
 #: What lies below `unified_api` in ComfyUI's user folder.
 USERS = ("jobs.sqlite3", "keys.json", "workflows/mine/workflow.json", "results/1/0.png")
 #: An exposure from 0 to 100, as `systemd-analyze security` reckons it; 50 and more is "medium".
+OLDEST_ANALYZE = 250
 MOST_EXPOSED = {"comfyui": 55, "unified-api-orchestrator": 20}
 
 
@@ -44,13 +48,17 @@ class Machine:
         self.comfyui = folder / "Comfy UI"
         self.clone = folder / "our clone"
         self.record = folder / "called.txt"
+        self.systemctl = folder / "bin" / "systemctl"
+        self.told = folder / "told.txt"
         self.units = self.root / "etc" / "systemd" / "system"
         self.settings = self.root / "etc" / "unified-api"
+        self.python_folder = self.comfyui / "venv" / "bin"
         self.link = self.comfyui / "custom_nodes" / "unified-api"
         self.link.parent.mkdir(parents=True)
         for name in ("main.py", "nodes.py"):
             (self.comfyui / name).touch()
         self.python(fails=NEVER)
+        write_stub(self.systemctl, f'echo "$*" $(/bin/ls "{self.units}") >>"{self.told}"\n')
         self._ship()
 
     def _ship(self) -> None:
@@ -60,10 +68,8 @@ class Machine:
             shutil.copy(ROOT / name, self.clone)
 
     def python(self, *, fails: str, end: str = "exit 1") -> None:
-        stub = self.comfyui / "venv" / "bin" / "python"
-        stub.parent.mkdir(parents=True, exist_ok=True)
-        stub.write_text(STUB.format(record=self.record, fails=fails, end=end))
-        stub.chmod(0o755)
+        stub = STUB.format(record=self.record, fails=fails, end=end)
+        write_stub(self.python_folder / "python", stub)
 
     def install(self, *arguments: str, **environment: str) -> str:
         """What is said, also when it fails."""
@@ -71,6 +77,8 @@ class Machine:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         named = {"COMFYUI_PATH": str(self.comfyui), "PWD": str(self.clone)}
+        # Services of the machine that the tests run on are none of their business.
+        named["PATH"] = f"{self.systemctl.parent}:{os.environ['PATH']}"
         return subprocess.run(
             [self.clone / "install.sh", *arguments],
             env={**os.environ, **named, **environment},
@@ -88,6 +96,12 @@ class Machine:
         me = ["-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "commit.gpgSign=false"]
         call = ["git", *me, "-C", str(at or self.clone), *arguments]
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write_stub(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{text}")
+    file.chmod(0o755)
 
 
 @pytest.fixture
@@ -122,9 +136,15 @@ def units(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def analyze() -> str:
     found = shutil.which("systemd-analyze")
-    if found is None:
-        pytest.skip("NOT TESTED: the units; install systemd for systemd-analyze")
+    if found is None or version_of(found) < OLDEST_ANALYZE:
+        pytest.skip(f"NOT TESTED: the units; they need systemd-analyze {OLDEST_ANALYZE} or newer")
     return found
+
+
+def version_of(analyze: str) -> int:
+    """It says `systemd 252 (...)`."""
+    said = subprocess.run([analyze, "--version"], capture_output=True, text=True, check=True)
+    return int(said.stdout.split()[1])
 
 
 def test_systemd_understands_every_line_of_the_units(analyze: str, units: dict[str, Path]) -> None:
@@ -261,17 +281,57 @@ def test_a_machine_without_a_gpu_is_told_to_comfyui(machine: Machine) -> None:
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: what root leaves to a user")
-SOMEBODY = 65534
+SOMEBODY, NAMELESS = 65534, 4242424
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Everybody can look in, and somebody may write."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        os.chown(folder, SOMEBODY, SOMEBODY)
+        yield folder
 
 
 @needs_root
-def test_root_leaves_a_users_packages_alone(machine: Machine) -> None:
-    os.chown(machine.comfyui, SOMEBODY, SOMEBODY)
+def test_root_fills_a_users_python_as_that_user(open_folder: Path) -> None:
+    machine = Machine(open_folder)
+    os.chown(machine.python_folder, SOMEBODY, SOMEBODY)
+
+    said = machine.install("systemd", "--only", "worker")
+
+    assert "pip install" in machine.called(), said
+    assert machine.record.stat().st_uid == SOMEBODY
+
+
+@needs_root
+def test_a_user_whom_pip_is_closed_to_is_told(machine: Machine) -> None:
+    os.chown(machine.python_folder, SOMEBODY, SOMEBODY)
+
+    done = machine.run()
+
+    assert done.returncode == 1
+    assert "Permission denied" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@needs_root
+def test_root_leaves_the_packages_to_the_user_of_a_clone(machine: Machine) -> None:
+    os.chown(machine.clone, SOMEBODY, SOMEBODY)
 
     said = machine.install("systemd", "--only", "worker")
 
     assert "pip install" not in machine.called()
     assert "who runs ./install.sh" in said
+
+
+@needs_root
+def test_a_user_without_a_name_starts_no_service(tmp_path: Path) -> None:
+    os.chown(tmp_path, NAMELESS, NAMELESS)
+
+    with pytest.raises(Failure, match=f"belongs to user {NAMELESS}, who has no name"):
+        worker_unit(ComfyUI(tmp_path, Path("/venv/bin/python")))
 
 
 def test_a_service_of_somebody_elses_is_not_overwritten(machine: Machine) -> None:
@@ -351,21 +411,14 @@ def test_uninstalling_leaves_a_service_of_somebody_elses(machine: Machine) -> No
 def unit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One that is written, on a machine whose systemctl records what units there are."""
     machine.install("systemd", "--only", "worker")
-    machine.record.unlink()
-    systemctl = machine.root / "bin" / "systemctl"
-    systemctl.parent.mkdir()
-    systemctl.write_text(
-        f'#!/bin/sh\necho "$*" $(/bin/ls "{machine.units}") >>"{machine.record}"\n'
-    )
-    systemctl.chmod(0o755)
-    monkeypatch.setenv("PATH", str(systemctl.parent))
+    monkeypatch.setenv("PATH", str(machine.systemctl.parent))
     return machine.units / "comfyui.service"
 
 
 def test_services_are_ended_before_they_are_removed(machine: Machine, unit: Path) -> None:
     remove([unit], is_running=True)
 
-    ended, reloaded = machine.called().splitlines()
+    ended, reloaded = machine.told.read_text().splitlines()
     assert ended == "disable --now comfyui.service comfyui.service"
     assert reloaded == "daemon-reload"
 
@@ -378,7 +431,7 @@ def test_whoever_may_starts_the_services_with_another_version(
         monkeypatch.setattr(os, "geteuid", lambda who=who: who)
         restart(machine.root)
 
-    assert machine.called() == "try-restart comfyui comfyui.service\n"
+    assert machine.told.read_text() == "try-restart comfyui comfyui.service\n"
     assert "sudo systemctl restart comfyui" in capsys.readouterr().out
 
 
@@ -407,6 +460,15 @@ def version(machine: Machine) -> str:
     return machine.git("describe", "--tags")
 
 
+def publish(machine: Machine, file: str) -> None:
+    """Somebody changes that file of the project."""
+    upstream = machine.clone.with_name("upstream")
+    with (upstream / file).open("a") as opened:
+        opened.write("# newer")
+    machine.git("add", "--all", at=upstream)
+    machine.git("commit", "--quiet", f"--message={file}", at=upstream)
+
+
 def test_an_upgrade_takes_the_newest_release_and_its_requirements(released: Machine) -> None:
     done = released.run("upgrade")
 
@@ -424,11 +486,27 @@ def test_an_upgrade_goes_to_any_tag_or_branch(released: Machine) -> None:
     assert version(released) == "v2.0.0-rc1"
 
 
+def test_a_shallow_clone_of_one_branch_goes_to_another(released: Machine) -> None:
+    upstream = clone_anew(released)
+    released.git("branch", "other", "v1.10.0", at=upstream)
+
+    done = released.run("upgrade", "other")
+
+    assert done.returncode == 0, done.stdout
+    assert version(released) == "v1.10.0"
+
+
+def clone_anew(machine: Machine) -> Path:
+    """As a worker's machine does; where from."""
+    upstream = machine.clone.with_name("upstream")
+    shutil.rmtree(machine.clone)
+    shallow = ["clone", "--quiet", "--depth=1", "--branch=main"]
+    machine.git(*shallow, upstream.as_uri(), str(machine.clone), at=upstream)
+    return upstream
+
+
 def test_a_shallow_clone_of_what_is_newer_than_all_releases_stays(released: Machine) -> None:
-    upstream, folder = released.clone.with_name("upstream"), released.root.parent
-    shutil.rmtree(released.clone)
-    shallow = ["clone", "--quiet", "--depth=1", upstream.as_uri(), str(released.clone)]
-    released.git(*shallow, at=folder)
+    clone_anew(released)
 
     said = released.run("upgrade").stdout
 
@@ -494,6 +572,48 @@ def test_an_upgrade_without_its_packages_is_none(released: Machine) -> None:
     assert done.returncode == 1
     assert version(released) == "v1.9.0"
     assert "nothing to go back to" in released.run("rollback").stdout
+
+
+@pytest.mark.parametrize("reason", ["Installing the requirements", "git checkout failed"])
+def test_an_upgrade_that_fails_leaves_the_way_back_of_the_last(
+    released: Machine, reason: str
+) -> None:
+    released.run("upgrade")
+    publish(released, "more.txt")
+    if "git" in reason:
+        (released.clone / "more.txt").write_text("of the user's, and in git's way")
+    else:
+        released.python(fails=PIP)
+
+    failed = released.run("upgrade", "main")
+    released.python(fails=NEVER)
+    back = released.run("rollback")
+
+    assert failed.returncode == 1
+    assert reason in failed.stdout
+    assert back.returncode == 0, back.stdout
+    assert version(released) == "v1.9.0"
+
+
+@pytest.mark.parametrize(
+    ("file", "is_told"), [("deploy/systemd/comfyui.service", True), ("README.md", False)]
+)
+def test_units_that_changed_are_told_of(released: Machine, file: str, is_told: bool) -> None:
+    publish(released, file)
+
+    there, back = released.run("upgrade", "main"), released.run("rollback")
+
+    assert ["The units changed" in done.stdout for done in (there, back)] == [is_told] * 2
+
+
+def test_services_of_this_machine_are_told_by_nobody_but_the_stub(released: Machine) -> None:
+    here = [unit.stem for unit in our_units(Path("/"))]
+    expected = ["try-restart", *here] if here and os.geteuid() == 0 else []
+
+    released.run("upgrade")
+
+    told = released.told.read_text() if released.told.exists() else ""
+    assert told.split() == expected
 
 
 @pytest.mark.parametrize("verb", ["upgrade", "rollback"])
