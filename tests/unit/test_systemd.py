@@ -35,8 +35,8 @@ ACCELERATOR, PIP = "*is_available*", "*pip*"
 NEVER = "'never'"
 #: What lies below `unified_api` in ComfyUI's user folder.
 USERS = ("jobs.sqlite3", "keys.json", "workflows/mine/workflow.json", "results/1/0.png")
-#: An exposure from 0 to 100, as `systemd-analyze security` reckons it; 50 and more is "medium".
 OLDEST_ANALYZE = 250
+#: An exposure from 0 to 100, as `systemd-analyze security` reckons it; 50 and more is "medium".
 MOST_EXPOSED = {"comfyui": 55, "unified-api-orchestrator": 20}
 
 
