@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
@@ -15,6 +17,7 @@ from yarl import URL
 from .errors import ForbiddenSource, InputFetchFailed, InputInvalid
 from .guard import AddressRefused, Guard
 from .sessions import Sessions
+from .threads import off_loop
 
 T = TypeVar("T")
 
@@ -127,6 +130,22 @@ async def limited(chunks: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator
         size += len(chunk)
         _check_size(size, max_bytes)
         yield chunk
+
+
+async def kept(path: Path, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, each once it is in the file, which begins anew."""
+    await off_loop(path.write_bytes, b"")
+    async for chunk in chunks:
+        await off_loop(_append, path, chunk)
+        yield chunk
+
+
+def _append(path: Path, chunk: bytes) -> None:
+    # Opened each time, so that whoever is cancelled leaves no file open; and it is not made
+    # again, since it may be gone by now with whoever wanted it.
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(chunk)
 
 
 def _check_size(size: int, max_bytes: int) -> None:

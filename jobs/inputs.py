@@ -16,7 +16,7 @@ from uuid import uuid4
 from yarl import URL
 
 from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
-from .fetch import Fetcher, FetchLimits, limited
+from .fetch import Fetcher, FetchLimits, kept, limited
 from .guard import Guard, Place
 from .normalise import normalise
 from .prompt import FOLDER
@@ -190,10 +190,8 @@ class Inputs:
 async def _write(part: Path, content: AsyncIterator[bytes]) -> str:
     """The hash of what was written."""
     digest = hashlib.sha256()
-    with await off_loop(part.open, "wb") as file:
-        async for chunk in content:
-            digest.update(chunk)
-            await off_loop(file.write, chunk)
+    async for chunk in kept(part, content):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..jobs.bucket import Bucket, NewObject
 from ..jobs.errors import InputInvalid, StorageDenied, StorageUnreachable
-from ..jobs.fetch import limited
+from ..jobs.fetch import kept, limited
 from ..jobs.threads import off_loop
 from .message import LARGEST_RECEIVED_BYTES, MalformedTask, parse_object, to_json
 
@@ -74,11 +74,9 @@ class Deposit:
 async def _write(file: Path, content: AsyncIterator[bytes]) -> tuple[bytes, str]:
     """How the content begins, and its hash."""
     head, digest = b"", hashlib.sha256()
-    with await off_loop(file.open, "wb") as stream:
-        async for chunk in content:
-            head += chunk[: HEAD_BYTES - len(head)]
-            digest.update(chunk)
-            await off_loop(stream.write, chunk)
+    async for chunk in kept(file, content):
+        head += chunk[: HEAD_BYTES - len(head)]
+        digest.update(chunk)
     return head, digest.hexdigest()
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -67,6 +69,31 @@ async def test_a_picture_of_another_kind_becomes_a_png(inputs, folder, gallery, 
 
     with Image.open(folder / names["image_url"]) as kept:
         assert (kept.format, kept.size) == ("PNG", (8, 6))
+
+
+async def test_whoever_is_cancelled_leaves_no_file_open(inputs, picture, monkeypatch):
+    began, gate, ended = threading.Event(), threading.Event(), threading.Event()
+    quickly = Path.open
+
+    def slowly(path, *arguments, **named):
+        began.set()
+        gate.wait(5)
+        try:
+            return quickly(path, *arguments, **named)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Path, "open", slowly)
+    keeping = asyncio.ensure_future(inputs.keep(chunks(picture("red"))))
+    await asyncio.to_thread(began.wait, 5)
+
+    keeping.cancel()
+    gate.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    # A file that is dropped open is a warning, and warnings are errors here.
+    await asyncio.to_thread(ended.wait, 5)
 
 
 async def test_equal_pictures_are_one_file(inputs, folder, gallery, picture):
