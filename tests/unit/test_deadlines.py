@@ -75,22 +75,17 @@ async def test_a_job_that_nobody_took_up_is_given_up_and_makes_room(bench) -> No
     engine = await bench.open(fetch_ahead=1, max_pending=1)
     bench.host.gate.clear()
     for _ in range(3):
-        job = await submit(engine)
-        await bench.until(lambda job=job: _is_taken_up(engine, job))
-    waiting = await submit(engine, after=0.05)
+        await bench.until(lambda: _accepted(engine))
+    waiting = await bench.until(lambda: _accepted(engine, after=0.05))
 
     assert outcome(await bench.ended(engine, waiting)) == GIVEN_UP
     assert (await bench.until(lambda: _accepted(engine))).status is Status.PENDING
 
 
-async def _accepted(engine):
+async def _accepted(engine, **more):
     """None while there is no room."""
     with suppress(QueueFull):
-        return await submit(engine)
-
-
-async def _is_taken_up(engine, job):
-    return (await now(engine, job)).status is Status.PROCESSING
+        return await submit(engine, **more)
 
 
 async def test_a_job_whose_picture_does_not_come_is_given_up(
