@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .existing import NOWHERE, existing_comfyui, from_users_folder
-from .keys import note
 from .places import (
     PACKAGE,
     PACKAGES,
@@ -23,7 +22,7 @@ from .places import (
     python_in,
 )
 from .provide import NEWEST, package
-from .report import Failure, Parser
+from .report import Failure, Parser, note
 
 FOLDERS = Path(__file__).with_name("folders.py")
 INSTALL_ORCHESTRATOR = "./install.sh systemd --only orchestrator"

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from .existing import from_users_folder, named_tree, surrounding_tree
 from .places import SERVE_BASE
-from .report import Failure, Parser, say
+from .report import Failure, Parser, note, say
 
 SCOPES = ("submit", "read", "cancel", "admin")
 USUAL_SCOPES = "submit,read,cancel"
@@ -54,10 +53,8 @@ def add(file: Path, name: str, scopes: list[str]) -> None:
 def renew(file: Path, name: str) -> None:
     """Prints another key of that name, for the same jobs; the former opens until it is revoked."""
     known = read(file)
-    former = [key for key in known if key["name"] == name]
-    if not former:
-        raise unknown(name, file)
-    give(file, known, name, former[-1]["scopes"])
+    *_, newest = named_in(known, name, file)
+    give(file, known, name, newest["scopes"])
     note(f"The former opens too, until ./install.sh key revoke {name} --former")
 
 
@@ -82,10 +79,8 @@ def show(file: Path) -> None:
 def revoke(file: Path, name: str, *, only_former: bool) -> None:
     """All keys of that name, or all but the newest."""
     known = read(file)
-    named = [key for key in known if key["name"] == name]
+    named = named_in(known, name, file)
     revoked = named[:-1] if only_former else named
-    if not named:
-        raise unknown(name, file)
     if not revoked:
         raise Failure(f"There is one key {name} only: ./install.sh key renew {name} makes another.")
     kept = [key for key in known if key not in revoked]
@@ -95,8 +90,12 @@ def revoke(file: Path, name: str, *, only_former: bool) -> None:
         say(f"No key is left, so nobody comes in. Delete {file} to do without keys.")
 
 
-def unknown(name: str, file: Path) -> Failure:
-    return Failure(f"There is no key {name} in {file}: ./install.sh key list shows them.")
+def named_in(known: list[Key], name: str, file: Path) -> list[Key]:
+    """One at least, the newest last."""
+    named = [key for key in known if key["name"] == name]
+    if not named:
+        raise Failure(f"There is no key {name} in {file}: ./install.sh key list shows them.")
+    return named
 
 
 def read(file: Path) -> list[Key]:
@@ -157,8 +156,3 @@ def parser() -> Parser:
     revoking.add_argument("name", metavar="NAME")
     revoking.add_argument("--former", action="store_true")
     return command
-
-
-def note(text: str) -> None:
-    """Beside the output, so that `KEY=$(./install.sh key add ci)` catches the key alone."""
-    print(text, file=sys.stderr, flush=True)

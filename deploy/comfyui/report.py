@@ -59,6 +59,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def note(text: str) -> None:
+    """Beside the output, so that `KEY=$(./install.sh key add ci)` catches the key alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def log_file(name: str) -> Path:
     LOGS.mkdir(parents=True, exist_ok=True)
     return LOGS / f"{name}.log"
