@@ -201,10 +201,7 @@ class Run:
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
-        given = self.job.parameters
-        names = await self._shop.inputs.fetch(
-            {name: str(given[name]) for name in workflow.images if name in given}
-        )
+        names = await self._shop.inputs.fetch(workflow.pictures(self.job.parameters))
         self._is_now(self.job.fetched(inputs_ms=_ms_since(begun)))
         return names
 

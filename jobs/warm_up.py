@@ -113,9 +113,7 @@ class WarmUp:
 
     async def _run(self, workflow: Workflow, place: str) -> None:
         parameters = _parameters(workflow)
-        images = await self._shop.inputs.fetch(
-            {name: str(parameters[name]) for name in workflow.images if name in parameters}
-        )
+        images = await self._shop.inputs.fetch(workflow.pictures(parameters))
         graph = render(workflow, parameters, images=images, prefix=place)
         ending = await self._shop.host.run(Prompt(str(uuid4()), graph, place, inf), _pass_over)
         if ending.failure:

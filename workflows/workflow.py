@@ -96,6 +96,10 @@ class Workflow:
             values[self.phrases.into] = self.phrases.say(values)
         return {n: _cast(values[n], p["type"]) for n, p in properties.items() if n in values}
 
+    def pictures(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Of the effective parameters those that name pictures."""
+        return {name: str(parameters[name]) for name in self.images if name in parameters}
+
 
 def _within(schema: Mapping[str, Any], seed: int) -> int:
     low, high = int(schema.get("minimum", 0)), int(schema.get("maximum", LARGEST_SEED))
