@@ -16,6 +16,9 @@ from unified_api.jobs.job import Job
 from unified_api.sqs_bridge.listener import SqsListener
 
 PATH = "/api/v1/draw/jobs"
+DAY = 86400
+# Longer than a task may wait, but not so long that its item has expired: a table lets go of those.
+LONG_AGO = float(int(time.time()) - 15 * DAY)
 
 
 @dataclass(frozen=True)

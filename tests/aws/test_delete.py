@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from bucket_objects import keys
 from fault_proxy import FaultProxy, answer, lose_answer, operation, refuse_operation
-from tasks import PATH, Deployment, new_job
+from tasks import DAY, LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import UnknownJob
 from unified_api.jobs.job import Job
 from unified_api.jobs.offer import Offer
@@ -31,7 +31,6 @@ from ..unit.fake_host import painted, until
 
 API = "/api/v1"
 ALWAYS = float("inf")
-DAY = 86400
 #: All that may stay of a task.
 REMAINS = {
     *("task_id", "status", "job_type", "created_at", "updated_at", "expires_at"),
@@ -133,7 +132,7 @@ async def test_no_more_stays_than_that_it_has_ended(
 
 
 async def test_pages_are_full_although_many_are_deleted(client: Any, complete: Complete) -> None:
-    job_ids = [await complete(created_at=1000.5 + n) for n in range(8)]
+    job_ids = [await complete(created_at=LONG_AGO + n) for n in range(8)]
     for job_id in job_ids[2:7]:
         await delete(client, job_id)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, lose_answer, operation, refuse_operation
-from tasks import PATH, Deployment, new_job
+from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.job import Delivery, Job, Output
 from unified_api.jobs.links import key_of
 from unified_api.jobs.prompt import Progress
@@ -407,7 +407,7 @@ async def test_many_unsent_jobs_are_all_sent(
 async def test_a_sweep_that_failed_begins_again_where_it_began(
     table: TaskTable, deployment: Deployment, outbox: Outbox, proxy: FaultProxy
 ) -> None:
-    await table.put_new(new_job(created_at=1000.5))
+    await table.put_new(new_job(created_at=LONG_AGO))
     proxy.spoil(refuse_operation("AccessDenied"), method="POST", when=operation("SendMessage"))
 
     await outbox.sweep()
@@ -420,7 +420,7 @@ async def test_a_sweep_that_failed_begins_again_where_it_began(
 async def test_a_cancelled_job_is_not_sent(
     table: TaskTable, deployment: Deployment, outbox: Outbox
 ) -> None:
-    job = new_job(created_at=1000.5)
+    job = new_job(created_at=LONG_AGO)
     await table.put_new(job)
     await table.request_cancel(job.job_id)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, lose_answer, operation
-from tasks import PATH, Deployment, new_job
+from tasks import DAY, LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import DeadlineExceeded, ExecutionFailed
 from unified_api.jobs.job import Job, Status, Webhook
 from unified_api.sqs_bridge.claim import Claim, Terminal
@@ -18,7 +18,6 @@ from ..unit.fake_host import until
 
 pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 
-DAY = 86400
 LEASE = 120.0
 
 
@@ -78,7 +77,7 @@ async def test_a_task_whose_worker_died_is_lost_when_it_is_too_old(
 async def test_a_task_that_may_still_be_run_is_left_alone(
     table: TaskTable, reaper: Reaper, deployment: Deployment, clock: Any
 ) -> None:
-    young, old = new_job(created_at=clock.now - 13.9 * DAY), new_job(created_at=1000.5)
+    young, old = new_job(created_at=clock.now - 13.9 * DAY), new_job(created_at=LONG_AGO)
     await table.put_new(young)
     await table.put_new(old)
     await claimed(table, old)
@@ -106,7 +105,7 @@ async def test_an_end_is_not_changed(
 async def test_a_task_that_was_claimed_meanwhile_is_left_to_its_worker(
     table: TaskTable, deployment: Deployment
 ) -> None:
-    claim = await claimed(table, new_job(created_at=1000.5))
+    claim = await claimed(table, new_job(created_at=LONG_AGO))
     before = deployment.item(claim.job.job_id)
 
     assert not await table.abandon(claim.job.job_id, Lost())
@@ -137,7 +136,7 @@ async def test_no_update_makes_a_task(table: TaskTable, deployment: Deployment) 
 async def test_an_end_that_was_not_answered_is_an_end(
     table: TaskTable, reaper: Reaper, deployment: Deployment, proxy: FaultProxy
 ) -> None:
-    await table.put_new(new_job("t", created_at=1000.5))
+    await table.put_new(new_job("t", created_at=LONG_AGO))
     proxy.spoil(lose_answer, method="POST", when=operation("UpdateItem"))
 
     await reaper.reap()

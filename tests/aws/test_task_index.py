@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy
-from tasks import PATH, Deployment, new_job
+from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.job import Status
 from unified_api.sqs_bridge.claim import Claim
 from unified_api.sqs_bridge.task_index import TaskIndex
@@ -30,7 +30,7 @@ async def paged(index: TaskIndex, limit: int, **narrowed: Any) -> list[list[str]
 async def test_pages_are_in_order_within_a_second_and_across_status(
     table: TaskTable, index: TaskIndex
 ) -> None:
-    moments = [1000.01 + n / 7 for n in range(20)]
+    moments = [LONG_AGO + 0.01 + n / 7 for n in range(20)]
     jobs = [new_job(f"{n:02}", created_at=moment) for n, moment in enumerate(moments)]
     for job in random.sample(jobs, len(jobs)):
         await table.put_new(job)
@@ -75,7 +75,7 @@ async def test_a_list_is_narrowed(table: TaskTable, index: TaskIndex) -> None:
 
 async def test_few_of_many_are_found(table: TaskTable, index: TaskIndex) -> None:
     for n in range(30):
-        await table.put_new(new_job(owner="ci" if n == 3 else None, created_at=1000.5 + n))
+        await table.put_new(new_job(owner="ci" if n == 3 else None, created_at=LONG_AGO + n))
 
     assert len(await index.page(limit=2, owner="ci")) == 1
 
@@ -84,7 +84,7 @@ async def test_a_page_is_read_without_the_rest(
     table: TaskTable, index: TaskIndex, proxy: FaultProxy
 ) -> None:
     for n in range(30):
-        await table.put_new(new_job(created_at=1000.5 + n))
+        await table.put_new(new_job(created_at=LONG_AGO + n))
     before = proxy.count("POST")
 
     await index.page(limit=2)
@@ -103,14 +103,14 @@ async def test_an_unreadable_item_hides_no_other(
 
 
 async def test_what_is_not_sent_is_found_by_its_age(table: TaskTable, index: TaskIndex) -> None:
-    old, sent, claimed, new = (new_job(created_at=float(t)) for t in (1000, 1001, 1002, 2000))
+    old, sent, claimed, new = (new_job(created_at=LONG_AGO + t) for t in (0, 1, 2, 1000))
     for job in (old, sent, claimed, new):
         await table.put_new(job)
     await table.mark_sent(sent.job_id)
     await table.claim(claimed, owner="gpu-1", lease_seconds=60)
 
-    assert await index.unsent(first=0, last=1500) == [old.job_id]
-    assert await index.unsent(first=1001, last=1500) == []
+    assert await index.unsent(first=0, last=LONG_AGO + 500) == [old.job_id]
+    assert await index.unsent(first=LONG_AGO + 1, last=LONG_AGO + 500) == []
 
 
 async def test_an_owner_s_unfinished_tasks_are_counted(table: TaskTable, index: TaskIndex) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import Exchange, FaultProxy, operation
-from tasks import PATH, Deployment, new_job
+from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import ExecutionFailed, JobFailed
 from unified_api.jobs.job import Job, Output, Status
 from unified_api.jobs.prompt import Progress
@@ -349,14 +349,14 @@ async def test_a_task_is_kept_for_as_long_as_it_may_wait_and_then_a_week(
 async def test_a_task_of_another_program_is_read_and_run(
     table: TaskTable, deployment: Deployment
 ) -> None:
-    deployment.put(task_id="t", status="pending", job_type=PATH, created_at=1000, updated_at=1000)
+    deployment.put(task_id="t", status="pending", job_type=PATH, created_at=int(LONG_AGO))
 
     record = await table.get("t")
-    claim = await claimed(table, new_job("t", parameters={"seed": 3}, created_at=5000.5))
+    claim = await claimed(table, new_job("t", parameters={"seed": 3}, created_at=LONG_AGO + 4000.5))
 
     assert record is not None
-    assert (record.job.workflow, record.job.created_at, record.is_sent) == ("draw", 1000, True)
-    assert (claim.job.parameters, claim.job.created_at) == ({"seed": 3}, 1000)
+    assert (record.job.workflow, record.job.created_at, record.is_sent) == ("draw", LONG_AGO, True)
+    assert (claim.job.parameters, claim.job.created_at) == ({"seed": 3}, LONG_AGO)
 
 
 async def test_a_task_that_a_worker_without_leases_has_begun_can_be_claimed(
