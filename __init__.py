@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .jobs.comfyui import ComfyUI
+    from .jobs.comfyui.seam import ComfyUI
     from .jobs.engine import Engine
     from .jobs.inputs import Objects
     from .jobs.job import Job
@@ -33,20 +33,20 @@ __version__ = _version()
 
 async def comfy_entrypoint() -> Any:
     """Put the service into the ComfyUI that is loading this package."""
-    from .jobs import comfyui
+    from .jobs.comfyui import seam
     from .jobs.drain import Drain
     from .jobs.engine import Engine
     from .jobs.log_lines import write_as
+    from .jobs.notify.webhooks import Webhooks
     from .jobs.settings import Settings
     from .jobs.spot import spot_notice
-    from .jobs.webhooks import Webhooks
     from .routes import Listener, announce, lock, mount
     from .routes.service import Surface
     from .routes.shown import described
 
     settings = Settings.from_env()
     write_as(settings.log, logging.getLogger(__name__))
-    host = comfyui.ComfyUI(
+    host = seam.ComfyUI(
         exit_on_hang=settings.exit_on_hang,
         # Only ComfyUI knows what it would embed; and without room there is nothing to hold.
         hands_over=settings.picture_bytes > 0 and not settings.keep_metadata,
@@ -81,7 +81,7 @@ async def comfy_entrypoint() -> Any:
             await listener.open(engine, surface, comfyui_url=host.url)
         if queue:
             queue.start()
-        comfyui.spare_what_is_loaded()
+        seam.spare_what_is_loaded()
         drain.listen()
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))
@@ -97,7 +97,7 @@ async def comfy_entrypoint() -> Any:
 
     drain = Drain(finish, budget_seconds=settings.drain_seconds)
     host.on_startup(start)
-    return comfyui.extension_without_nodes()
+    return seam.extension_without_nodes()
 
 
 def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str, ...]) -> Workshop:
@@ -143,10 +143,10 @@ def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Re
 
     if not settings.read_buckets:
         return None, LocalResults(local_folder)
-    from .jobs.bucket import Bucket
     from .jobs.links import links_for
-    from .jobs.s3 import S3
-    from .jobs.s3_results import S3Results
+    from .jobs.s3.bucket import Bucket
+    from .jobs.s3.client import S3
+    from .jobs.s3.results import S3Results
 
     s3 = S3(settings.region)
     if settings.bucket is None or settings.url_mode == "local":

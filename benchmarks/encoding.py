@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from PIL import Image
-from unified_api.jobs.png import png
+from unified_api.jobs.pictures.png import png
 
 from .bench import a_picture
 from .report import row

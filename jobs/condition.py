@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .errors import StorageDenied
 from .health import Component, State, unless
+from .notify.webhooks import Webhooks
 from .reception import Reception
 from .warm_up import WarmUp
-from .webhooks import Webhooks
 from .workshop import Workshop
 
 

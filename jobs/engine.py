@@ -26,7 +26,8 @@ from .health import Component
 from .job import RANKS, Job, Output, Priority, Submitted
 from .line import Waiting
 from .links import Link
-from .outbox import Telling
+from .notify.outbox import Telling
+from .notify.webhooks import Webhooks
 from .outlook import Outlook
 from .prompt import Preview, Progress
 from .reception import Reception
@@ -39,7 +40,6 @@ from .thumbnail import Thumbnails
 from .upkeep import look_after_storage, tidy_up
 from .warm_up import WARM_UP, WarmUp
 from .watch import set_within
-from .webhooks import Webhooks
 from .workshop import Workshop
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from .embedded import strip
-from .encode import convert, encoded
 from .errors import DiskFull
 from .job import Delivery, Rendered
 from .outputs import sha256_of
-from .pictures import media_of
+from .pictures.embedded import strip
+from .pictures.encode import convert, encoded
+from .pictures.media import media_of
 from .prompt import Produced
 from .threads import off_loop
 

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 from yarl import URL
 
+from .egress.fetch import Fetcher, FetchLimits, kept, limited
+from .egress.guard import Guard, Place
 from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
-from .fetch import Fetcher, FetchLimits, kept, limited
-from .guard import Guard, Place
-from .normalise import normalise
+from .pictures.normalise import normalise
 from .prompt import FOLDER
 from .settings import Settings
 from .sources import Embedded, S3Object, Source, Upload, source_of

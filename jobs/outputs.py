@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from .errors import JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutput
 from .job import Job, Output, Rendered
 from .links import Link
-from .pictures import extension_of, media_of
+from .pictures.media import extension_of, media_of
 from .prompt import Produced
 from .threads import off_loop
 

@@ -8,17 +8,13 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
-from PIL import Image
-
-from .pictures import UNREADABLE
+from .pictures.small import shrunk
 from .prompt import Preview
 from .threads import off_loop
 
-SIDE = 256
 QUALITY = 70
 #: At most two a second.
 PAUSE_SECONDS = 0.5
-FORMATS = ("JPEG", "PNG")
 
 
 class Previews:
@@ -36,7 +32,7 @@ class Previews:
         """Those of a job from now on, for ever; who is slow misses some."""
         with self._screen(job_id) as screen:
             while True:
-                if preview := await off_loop(shrunk, await screen.next()):
+                if preview := await off_loop(preview_of, await screen.next()):
                     yield preview
                 await asyncio.sleep(PAUSE_SECONDS)
 
@@ -69,16 +65,10 @@ class _Screen:
         return self._picture
 
 
-def shrunk(content: bytes) -> Preview | None:
-    """Its longest side is SIDE at most; None if it is no picture."""
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            # A JPEG is then decoded no larger than is needed.
-            picture.draft("RGB", (SIDE, SIDE))
-            small = picture.convert("RGB")
-    except UNREADABLE:
+def preview_of(content: bytes) -> Preview | None:
+    """A picture as JPEG; None if it is none."""
+    if (small := shrunk(content)) is None:
         return None
-    small.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
-    small.save(out, "JPEG", quality=QUALITY)
+    small.convert("RGB").save(out, "JPEG", quality=QUALITY)
     return Preview(out.getvalue(), "image/jpeg", small.width, small.height)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .guard import Place, deny_entry
+from .egress.guard import Place, deny_entry
 from .keys import Key
 from .signature import Secret
 

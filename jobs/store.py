@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import outbox
 from .errors import DeadlineExceeded
 from .job import RANKS, Job, Priority, Status
 from .line import Waiting
-from .notices import Notice, notices_of
-from .outbox import Outbox, marks
+from .notify import outbox
+from .notify.notices import Notice, notices_of
+from .notify.outbox import Outbox, marks
 from .selection import ALL, Selection
 from .threads import Lane
 from .writer import Writer

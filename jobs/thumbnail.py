@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 
-from PIL import Image, ImageOps
-
-from .encode import FORMATS, simple
 from .errors import UnknownOutput
 from .job import Job, Output
-from .pictures import UNREADABLE
+from .pictures.small import shrunk
 from .threads import off_loop
 from .workshop import Results
 
-SIDE = 256
 QUALITY = 80
 #: What is larger is not worth the memory.
 MAX_BYTES = 64 << 20
@@ -40,19 +36,13 @@ class Thumbnails:
             raise UnknownOutput(NO_PICTURE)
         async with self._making:
             content = await self._results.read(job, number)
-            return await off_loop(shrunk, content)
+            return await off_loop(thumbnail_of, content)
 
 
-def shrunk(content: bytes) -> bytes:
-    """A picture as WebP, upright, its longest side SIDE at most. Raises UnknownOutput."""
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            # A JPEG is then decoded no larger than is needed.
-            picture.draft(None, (2 * SIDE, 2 * SIDE))
-            small = simple(ImageOps.exif_transpose(picture))
-    except UNREADABLE as error:
-        raise UnknownOutput(NO_PICTURE) from error
-    small.thumbnail((SIDE, SIDE))
+def thumbnail_of(content: bytes) -> bytes:
+    """A picture as WebP. Raises UnknownOutput."""
+    if (small := shrunk(content)) is None:
+        raise UnknownOutput(NO_PICTURE)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=QUALITY)
     return out.getvalue()

@@ -13,8 +13,8 @@ from ..jobs.health import Component
 from ..jobs.job import Job, Output, Submitted
 from ..jobs.links import Link
 from ..jobs.metrics import Metrics
+from ..jobs.notify.outbox import Telling
 from ..jobs.offer import Offer
-from ..jobs.outbox import Telling
 from ..jobs.prompt import Preview, Progress
 from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings

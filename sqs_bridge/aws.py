@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..jobs.boto import new_session
 from ..jobs.errors import UnifiedApiError
 from ..jobs.health import Component, State
-from ..jobs.s3_faults import Fault, fault_of
+from ..jobs.s3.faults import Fault, fault_of
 from ..jobs.threads import Lane, in_daemon
 
 log = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..jobs.bucket import Bucket
 from ..jobs.errors import StorageDenied
 from ..jobs.health import Component, State, unless
 from ..jobs.links import Links, links_for
-from ..jobs.s3 import S3
+from ..jobs.s3.bucket import Bucket
+from ..jobs.s3.client import S3
 from ..jobs.settings import Settings
 from .aws import Aws
 from .deposit import Deposit

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..jobs.bucket import Bucket, NewObject
+from ..jobs.egress.fetch import kept, limited
 from ..jobs.errors import InputInvalid, StorageDenied, StorageUnreachable
-from ..jobs.fetch import kept, limited
+from ..jobs.s3.bucket import Bucket, NewObject
 from ..jobs.threads import off_loop
 from .message import LARGEST_RECEIVED_BYTES, MalformedTask, parse_object, to_json
 

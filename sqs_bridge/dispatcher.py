@@ -27,11 +27,11 @@ from ..jobs.health import Component, State, unless
 from ..jobs.job import Job, Output, Submitted
 from ..jobs.links import Link
 from ..jobs.metrics import Metrics
+from ..jobs.notify.outbox import Telling
 from ..jobs.offer import Offer
-from ..jobs.outbox import Telling
 from ..jobs.prompt import Preview, Progress
-from ..jobs.published import remove_objects
 from ..jobs.request import JobRequest
+from ..jobs.s3.published import remove_objects
 from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
 from .aws import AwsFailed

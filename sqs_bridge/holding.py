@@ -31,7 +31,7 @@ from ..jobs.errors import (
 from ..jobs.job import Job, Status
 from ..jobs.request import JobRequest
 from ..jobs.run import Run
-from ..jobs.s3_faults import Fault
+from ..jobs.s3.faults import Fault
 from ..jobs.threads import post
 from ..jobs.workshop import Disowned
 from .aws import AwsFailed

@@ -23,7 +23,8 @@ from ..workflows import LIBRARY, Catalog
 from .bridge import Bridge
 from .dispatcher import Dispatcher
 
-log = logging.getLogger(__name__)
+# As a program this module has no name of its own.
+log = logging.getLogger(__package__)
 
 PORT = 8080
 #: Requests under way are answered when the process is told to end.
@@ -34,6 +35,7 @@ EVERYWHERE, HERE = "0.0.0.0", "127.0.0.1"
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exits with status 1 if the port cannot be opened."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     settings = Settings.from_env()
     write_as(settings.log, logging.getLogger())
     host, port = host_of(settings), settings.port or PORT

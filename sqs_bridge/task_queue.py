@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ..jobs.health import Component
-from ..jobs.s3_faults import Fault
+from ..jobs.s3.faults import Fault
 from .aws import Aws, AwsFailed
 from .message import LARGEST_SENT_BYTES, TaskMessage, size_of
 from .together import Together

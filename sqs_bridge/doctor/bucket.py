@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ...jobs.bucket import Bucket
-from ...jobs.s3 import S3
+from ...jobs.s3.bucket import Bucket
+from ...jobs.s3.client import S3
 from ..aws import AwsFailed
 from ..deposit import INPUTS
 from .examination import Examination, below

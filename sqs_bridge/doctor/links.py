@@ -6,9 +6,9 @@ import asyncio
 
 import aiohttp
 
-from ...jobs.bucket import Bucket
 from ...jobs.job import Output
 from ...jobs.links import links_for
+from ...jobs.s3.bucket import Bucket
 from ...jobs.settings import Settings
 from .examination import Arns
 from .finding import Finding, Level, ok

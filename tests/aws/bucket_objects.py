@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from unified_api.jobs.bucket import NewObject
+from unified_api.jobs.s3.bucket import NewObject
 
 KEY = "images/a.png"
 

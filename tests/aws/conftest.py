@@ -17,11 +17,11 @@ from emulators import CREDENTIALS, REGION, Emulator, start_ministack, start_moto
 from fault_proxy import FaultProxy
 from PIL import Image
 from tasks import Deployment, Worker, deploy
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.job import Job, Rendered
 from unified_api.jobs.links import WEEK_SECONDS, CdnLinks
-from unified_api.jobs.s3 import S3
-from unified_api.jobs.s3_results import S3Results
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.client import S3
+from unified_api.jobs.s3.results import S3Results
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.aws import Aws
 from unified_api.sqs_bridge.bridge import Bridge

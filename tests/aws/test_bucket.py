@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from bucket_objects import KEY, keys, new_object, stored
 from fault_proxy import FaultProxy
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.errors import InputFetchFailed, ObjectTaken
-from unified_api.jobs.s3 import S3
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.client import S3
 
 pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 

@@ -19,14 +19,14 @@ from fault_proxy import (
     hang,
     lose_answer,
 )
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.errors import (
     InputFetchFailed,
     ObjectUnknown,
     StorageDenied,
     StorageUnreachable,
 )
-from unified_api.jobs.s3 import CALLS_AT_ONCE, S3
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.client import CALLS_AT_ONCE, S3
 from unified_api.jobs.threads import POOL_THREADS, off_loop
 
 ALWAYS = float("inf")

@@ -17,7 +17,7 @@ from tasks import DAY, LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import UnknownJob
 from unified_api.jobs.job import Job
 from unified_api.jobs.offer import Offer
-from unified_api.jobs.s3_results import S3Results
+from unified_api.jobs.s3.results import S3Results
 from unified_api.jobs.settings import Settings
 from unified_api.routes.listener import application
 from unified_api.routes.service import Surface

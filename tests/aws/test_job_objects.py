@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from bucket_objects import keys
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.job import Job
 from unified_api.jobs.links import key_of
-from unified_api.jobs.s3_results import S3Results
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.results import S3Results
 
 RenderJob = Callable[..., Job]
 

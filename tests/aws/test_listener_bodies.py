@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fault_proxy import FaultProxy
 from tasks import PATH, Deployment
-from unified_api.jobs.bucket import Bucket
+from unified_api.jobs.s3.bucket import Bucket
 from unified_api.sqs_bridge.deposit import Deposit
 
 from ..unit.fake_host import until

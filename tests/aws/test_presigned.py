@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from bucket_objects import new_object
 from fault_proxy import FaultProxy
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.job import Output
 from unified_api.jobs.links import WEEK_SECONDS, PresignedLinks
-from unified_api.jobs.s3 import S3
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.client import S3
 from yarl import URL
 
 KEY = "图片/a b+c#d.png"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fault_proxy import FaultProxy
 from tasks import PATH, Deployment
-from unified_api.jobs.bucket import Bucket
 from unified_api.jobs.errors import UnknownOutput
 from unified_api.jobs.job import Job
-from unified_api.jobs.s3_results import S3Results
+from unified_api.jobs.s3.bucket import Bucket
+from unified_api.jobs.s3.results import S3Results
 from unified_api.jobs.thumbnail import Thumbnails
 
 API = "/api/v1"

@@ -15,12 +15,12 @@ from PIL import Image
 from unified_api.jobs.disk import Disk
 from unified_api.jobs.engine import Engine
 from unified_api.jobs.inputs import Inputs
+from unified_api.jobs.notify.webhooks import Webhooks
 from unified_api.jobs.offer import Offer
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending, Produced, Progress
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.store import Store
-from unified_api.jobs.webhooks import Webhooks
 from unified_api.jobs.workshop import Spool, Workshop
 from unified_api.routes.view import view
 from unified_api.workflows import Catalog

@@ -14,7 +14,7 @@ from unified_api.jobs.prompt import Prompt
 
 from .fake_host import until
 
-SEAM = "unified_api.jobs.comfyui"
+SEAM = "unified_api.jobs.comfyui.seam"
 GRAPH = {"1": {"class_type": "Draw", "inputs": {"text": "a"}}}
 FOLDER = "unified_api/job/1"
 

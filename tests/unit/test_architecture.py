@@ -118,8 +118,8 @@ def test_only_the_seam_names_comfyui():
     def comfyui(_, tree):
         return {name for name in foreign(tree) if name in COMFYUI or name.startswith("comfy")}
 
-    assert offenders(comfyui, allowed="jobs/comfyui.py") == {}
-    assert comfyui(None, tree_of(ROOT / "jobs" / "comfyui.py"))
+    assert offenders(comfyui, allowed="jobs/comfyui/seam.py") == {}
+    assert comfyui(None, tree_of(ROOT / "jobs/comfyui/seam.py"))
 
 
 def test_threads_are_crossed_in_one_file():
@@ -193,4 +193,4 @@ def test_the_engine_and_the_routes_load_without_aws_torch_and_comfyui():
 
     assert loaded.isdisjoint({"boto3", "botocore"} | COMFYUI)
     assert not any(name.split(".")[0].startswith("comfy") for name in loaded)
-    assert "unified_api.jobs.comfyui" not in loaded
+    assert "unified_api.jobs.comfyui.seam" not in loaded

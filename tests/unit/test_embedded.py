@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from unified_api.jobs.embedded import strip
-from unified_api.jobs.encode import convert
 from unified_api.jobs.errors import ConversionFailed
+from unified_api.jobs.pictures.embedded import strip
+from unified_api.jobs.pictures.encode import convert
 
 GRAPH = json.dumps({"9": {"class_type": "SECRET", "inputs": {"text": "镜头"}}})
 SECRETS = (b"SECRET", b"S\0E\0C\0R\0E\0T", b"class_type")

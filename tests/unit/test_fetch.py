@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from unified_api.jobs.egress.fetch import CONNECTIONS_PER_HOST, TRIES, Fetcher, FetchLimits
+from unified_api.jobs.egress.guard import Guard, Place
 from unified_api.jobs.errors import InputFetchFailed, InputInvalid
-from unified_api.jobs.fetch import CONNECTIONS_PER_HOST, TRIES, Fetcher, FetchLimits
-from unified_api.jobs.guard import Guard, Place
 
 MEBIBYTE = 1 << 20
 BLOCK = bytes(MEBIBYTE)

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
-from unified_api.jobs.addresses import NOT_PUBLIC, is_public
-from unified_api.jobs.fetch import Fetcher, FetchLimits
-from unified_api.jobs.guard import (
+from unified_api.jobs.egress.addresses import NOT_PUBLIC, is_public
+from unified_api.jobs.egress.fetch import Fetcher, FetchLimits
+from unified_api.jobs.egress.guard import (
     CAN_CHECK_SOCKETS,
     AddressRefused,
     CheckedResolver,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 from unified_api.jobs.errors import InputInvalid
-from unified_api.jobs.normalise import normalise
+from unified_api.jobs.pictures.normalise import normalise
 
 MAX_PIXELS = 40_000_000
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
-from unified_api.jobs.pictures import Media, extension_of, media_of
+from unified_api.jobs.pictures.media import Media, extension_of, media_of
 
 KINDS = {"PNG": ("image/png", "png"), "JPEG": ("image/jpeg", "jpg"), "WEBP": ("image/webp", "webp")}
 

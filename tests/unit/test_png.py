@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from PIL import Image
-from unified_api.jobs.png import STRIPE_BYTES, png
+from unified_api.jobs.pictures.png import STRIPE_BYTES, png
 
 
 def noise(mode, size, seed=1):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from PIL import Image
-from unified_api.jobs.previews import PAUSE_SECONDS, Previews, shrunk
+from unified_api.jobs.previews import PAUSE_SECONDS, Previews, preview_of
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_what_is_no_picture_is_passed_over(previews, first, picture) -> No
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_preview_has_256_pixels_at_most_and_its_shape(picture, size, small, kind) -> None:
-    preview = shrunk(picture("teal", size=size, kind=kind))
+    preview = preview_of(picture("teal", size=size, kind=kind))
 
     assert (preview.width, preview.height) == small
     assert Image.open(io.BytesIO(preview.content)).size == small
@@ -95,4 +95,4 @@ def test_a_preview_has_256_pixels_at_most_and_its_shape(picture, size, small, ki
 
 
 def test_a_preview_that_is_broken_is_none(picture) -> None:
-    assert shrunk(picture("teal", size=(64, 64))[:-40]) is None
+    assert preview_of(picture("teal", size=(64, 64))[:-40]) is None

@@ -4,7 +4,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from unified_api.jobs.guard import Place
+from unified_api.jobs.egress.guard import Place
 from unified_api.jobs.keys import Key
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.signature import Secret

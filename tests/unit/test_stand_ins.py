@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from unified_api.jobs.stand_ins import (
+from unified_api.jobs.comfyui.stand_ins import (
     HAND_OVER,
     LOADED,
     handing_over,

@@ -11,8 +11,9 @@ from unified_api.jobs.errors import UnknownOutput
 from unified_api.jobs.job import Job, Output
 from unified_api.jobs.keys import Key
 from unified_api.jobs.outputs import LocalResults
+from unified_api.jobs.pictures.small import SIDE
 from unified_api.jobs.prompt import Ending, Produced
-from unified_api.jobs.thumbnail import AT_ONCE, MAX_BYTES, MAX_PIXELS, SIDE, Thumbnails, shrunk
+from unified_api.jobs.thumbnail import AT_ONCE, MAX_BYTES, MAX_PIXELS, Thumbnails, thumbnail_of
 from unified_api.routes import mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
@@ -145,24 +146,24 @@ async def test_only_the_owner_gets_it(serve, rendered, picture):
 
 
 def test_a_small_picture_is_not_enlarged():
-    assert opened(shrunk(encoded(Image.new("RGB", (8, 6))))).size == (8, 6)
+    assert opened(thumbnail_of(encoded(Image.new("RGB", (8, 6))))).size == (8, 6)
 
 
 def test_a_thin_picture_keeps_a_pixel():
-    assert opened(shrunk(encoded(Image.new("RGB", (4000, 2))))).size == (SIDE, 1)
+    assert opened(thumbnail_of(encoded(Image.new("RGB", (4000, 2))))).size == (SIDE, 1)
 
 
 def test_it_stands_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
 
-    small = opened(shrunk(encoded(Image.new("RGB", (800, 400)), "JPEG", exif=exif)))
+    small = opened(thumbnail_of(encoded(Image.new("RGB", (800, 400)), "JPEG", exif=exif)))
 
     assert small.size == (SIDE // 2, SIDE)
 
 
 def test_it_stays_transparent():
-    small = opened(shrunk(encoded(Image.new("RGBA", (300, 300), (255, 0, 0, 0)))))
+    small = opened(thumbnail_of(encoded(Image.new("RGBA", (300, 300), (255, 0, 0, 0)))))
 
     assert small.getpixel((9, 9))[3] == 0
 
@@ -170,7 +171,7 @@ def test_it_stays_transparent():
 def test_sixteen_bits_are_scaled():
     grey = Image.new("I;16", (300, 300), 0x8000)
 
-    red, green, blue = opened(shrunk(encoded(grey))).convert("RGB").getpixel((9, 9))
+    red, green, blue = opened(thumbnail_of(encoded(grey))).convert("RGB").getpixel((9, 9))
 
     assert all(abs(colour - 128) < 4 for colour in (red, green, blue))
 
@@ -181,7 +182,7 @@ def test_nothing_embedded_is_told():
 
     more = {"exif": exif, "comment": b"graph", "icc_profile": b"colours"}
 
-    small = shrunk(encoded(Image.new("RGB", (300, 300)), "JPEG", **more))
+    small = thumbnail_of(encoded(Image.new("RGB", (300, 300)), "JPEG", **more))
 
     assert not [word for word in (b"prompt", b"graph", b"colours") if word in small]
 

@@ -8,10 +8,10 @@ from email.utils import formatdate
 
 import pytest
 from unified_api.jobs.job import Job, Webhook
-from unified_api.jobs.outbox import MOST_REMEMBERED
-from unified_api.jobs.retries import JITTER, PAUSES_SECONDS
+from unified_api.jobs.notify.outbox import MOST_REMEMBERED
+from unified_api.jobs.notify.retries import JITTER, PAUSES_SECONDS
+from unified_api.jobs.notify.webhooks import MOST_AT_ONE_SITE, Webhooks
 from unified_api.jobs.store import Store
-from unified_api.jobs.webhooks import MOST_AT_ONE_SITE, Webhooks
 
 from .fake_host import described, until
 

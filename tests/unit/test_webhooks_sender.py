@@ -7,9 +7,9 @@ import pytest
 from aiohttp.abc import AbstractResolver
 from hypothesis import given
 from hypothesis import strategies as st
-from unified_api.jobs.guard import Guard, Place
-from unified_api.jobs.retries import seconds_until
-from unified_api.jobs.sender import Answer, Sender
+from unified_api.jobs.egress.guard import Guard, Place
+from unified_api.jobs.egress.sender import Answer, Sender
+from unified_api.jobs.notify.retries import seconds_until
 
 
 class Names(AbstractResolver):

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from .boto import new_session
-from .errors import InputFetchFailed, StorageDenied, StorageUnreachable
-from .s3_faults import Fault, failure_of, fault_of
-from .threads import off_loop
+from ..boto import new_session
+from ..errors import InputFetchFailed, StorageDenied, StorageUnreachable
+from ..threads import off_loop
+from .faults import Fault, failure_of, fault_of
 
 T = TypeVar("T")
 

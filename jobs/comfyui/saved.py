@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .prompt import Produced
+from ..prompt import Produced
 
 log = logging.getLogger(__name__)
 

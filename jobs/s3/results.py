@@ -11,8 +11,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from .bucket import Bucket, Found, NewObject
-from .errors import (
+from ..errors import (
     InputFetchFailed,
     JobFailed,
     ObjectUnknown,
@@ -20,13 +19,14 @@ from .errors import (
     PublishFailed,
     UnknownOutput,
 )
-from .job import Job, Output
-from .links import Links, key_of
-from .outputs import describe, intact
-from .pictures import extension_of
+from ..job import Job, Output
+from ..links import Links, key_of
+from ..outputs import describe, intact
+from ..pictures.media import extension_of
+from ..threads import off_loop
+from .bucket import Bucket, Found, NewObject
+from .client import PATIENCE_SECONDS
 from .published import REMOVAL_SECONDS, document_of, listing_of, outputs_in, remove_objects
-from .s3 import PATIENCE_SECONDS
-from .threads import off_loop
 
 log = logging.getLogger(__name__)
 

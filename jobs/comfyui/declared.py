@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
-from ..workflows import Takes
-from .prompt import Lack
+from ...workflows import Takes
+from ..prompt import Lack
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from functools import partial, reduce
 
 from PIL import Image, ImageChops
 
-from .threads import on_cores
+from ..threads import on_cores
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Pillow's mode -> PNG's colour type, 8 bits for each channel.

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-from .job import Event, Value
+from ..job import Event, Value
 from .notices import Notice, Target
 
 #: So many tries are remembered, the latest.

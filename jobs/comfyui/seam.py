@@ -32,12 +32,13 @@ from comfy_api.latest import ComfyExtension
 from PIL.Image import Image
 from server import PromptServer
 
-from ..workflows import Takes
+from ...workflows import Takes
+from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
+from ..pictures.media import media_of
+from ..prompt import Ending, Lack, Produced, Prompt, failure_of
+from ..threads import in_a_core, is_thread_alive, post
 from .declared import inputs_judged_for, lacks_of
 from .ear import Ear, Hear
-from .errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
-from .pictures import media_of
-from .prompt import Ending, Lack, Produced, Prompt, failure_of
 from .saved import saved
 from .stand_ins import (
     HAND_OVER,
@@ -50,7 +51,6 @@ from .stand_ins import (
     pictures_in,
     taking,
 )
-from .threads import in_a_core, is_thread_alive, post
 
 log = logging.getLogger(__name__)
 

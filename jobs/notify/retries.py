@@ -6,7 +6,7 @@ import random
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-from .sender import GONE, Answer
+from ..egress.sender import GONE, Answer
 
 #: Between the tries: 5 s, 30 s, 2 min, 10 min, 1 h, 3 h, 6 h, 12 h.
 PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, 10_800.0, 21_600.0, 43_200.0)

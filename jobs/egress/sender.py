@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from .errors import ForbiddenSource
+from ..errors import ForbiddenSource
 from .guard import AddressRefused, Guard
 from .sessions import Sessions
 

@@ -17,9 +17,9 @@ from urllib.parse import quote, unquote
 
 from botocore.exceptions import ClientError, HTTPClientError
 
-from .errors import ObjectTaken, ObjectUnknown, StorageDenied, StorageUnreachable
-from .s3 import PATIENCE_SECONDS, S3
-from .s3_faults import status_of
+from ..errors import ObjectTaken, ObjectUnknown, StorageDenied, StorageUnreachable
+from .client import PATIENCE_SECONDS, S3
+from .faults import status_of
 
 #: What lies at a key never changes.
 CACHE_CONTROL = "public, max-age=31536000, immutable"

@@ -14,10 +14,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from .errors import ForbiddenSource, InputFetchFailed, InputInvalid
+from ..errors import ForbiddenSource, InputFetchFailed, InputInvalid
+from ..threads import off_loop
 from .guard import AddressRefused, Guard
 from .sessions import Sessions
-from .threads import off_loop
 
 T = TypeVar("T")
 

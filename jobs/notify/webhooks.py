@@ -16,16 +16,16 @@ from typing import Any
 
 from yarl import URL
 
-from .errors import ForbiddenSource, InternalError, UnifiedApiError
-from .guard import Guard, Place
-from .job import Job
+from ..egress.guard import Guard, Place
+from ..egress.sender import Answer, Sender
+from ..errors import ForbiddenSource, InternalError, UnifiedApiError
+from ..job import Job
+from ..settings import Settings
+from ..signature import Secret, signed
+from ..watch import set_within
 from .notices import Notice, body_of
 from .outbox import Outbox, Telling
 from .retries import next_try
-from .sender import Answer, Sender
-from .settings import Settings
-from .signature import Secret, signed
-from .watch import set_within
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from ..errors import ForbiddenSource
 from .addresses import host_of, is_public, read_address, read_network
-from .errors import ForbiddenSource
 
 PORTS = (80, 443)
 MAX_URL_LENGTH = 8192

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from .errors import ConversionFailed
-from .job import Delivery, Format
+from ..errors import ConversionFailed
+from ..job import Delivery, Format
 from .png import png
 
 #: What nodes save pictures as. Without a list Pillow would start Ghostscript for an EPS file.

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from .prompt import FOLDER
+from ..prompt import FOLDER
 
 SAVE, LOAD = "SaveImage", "LoadImage"
 HAND_OVER, LOADED = f"{SAVE} (Unified API)", f"{LOAD} (Unified API)"

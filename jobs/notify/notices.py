@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-from .job import Event, Job, Status, rfc3339
+from ..job import Event, Job, Status, rfc3339
 
 #: Outputs appear together with the end of a job, so there is no event for each of them.
 EVENTS: dict[Status, Event] = {

@@ -13,7 +13,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from .errors import StorageDenied, StorageUnreachable
+from ..errors import StorageDenied, StorageUnreachable
 
 CREDENTIAL_CODES = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 PASSING_CODES = {

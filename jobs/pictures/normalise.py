@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from .errors import InputInvalid
+from ..errors import InputInvalid
 
 MAX_SIDE = 16_384
 DECODE_SECONDS = 10.0

@@ -6,9 +6,9 @@ import hashlib
 
 from pydantic import TypeAdapter
 
+from ..job import Job, Output
+from ..links import key_of
 from .bucket import Bucket, NewObject
-from .job import Job, Output
-from .links import key_of
 
 #: Somebody waits for a removal, and can ask again.
 REMOVAL_SECONDS = 10.0

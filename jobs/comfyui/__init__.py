@@ -1,0 +1,1 @@
+"""ComfyUI, from inside its process."""

@@ -1,0 +1,1 @@
+"""Other people's servers: which may be dialled, and how."""

@@ -1,0 +1,1 @@
+"""Who is told how jobs go. Stored before it is told."""

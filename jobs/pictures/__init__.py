@@ -1,0 +1,1 @@
+"""What a picture is, and how one becomes another."""

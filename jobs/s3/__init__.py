@@ -1,0 +1,1 @@
+"""The bucket, for results and for pictures to work on."""
