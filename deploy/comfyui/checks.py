@@ -12,7 +12,7 @@ from .provide import python_with_oldest_aiohttp
 from .report import say
 
 #: The tests whose outcome depends on how aiohttp dials, and what it takes for true.
-ON_OLDEST_AIOHTTP = ("guard", "fetch", "auth", "listener")
+ON_OLDEST_AIOHTTP = ("jobs/test_guard", "jobs/test_fetch", "routes/test_auth", "routes/test_listener")
 
 
 def run_checks(python: Path, pytest_arguments: list[str]) -> int:
@@ -24,7 +24,7 @@ def run_checks(python: Path, pytest_arguments: list[str]) -> int:
     }
     if not pytest_arguments:
         oldest = python_with_oldest_aiohttp()
-        files = [f"tests/unit/test_{name}.py" for name in ON_OLDEST_AIOHTTP]
+        files = [f"tests/unit/{name}.py" for name in ON_OLDEST_AIOHTTP]
         checks["pytest on the oldest aiohttp"] = (
             oldest,
             ["pytest", "-p", "no:cacheprovider", *files],

@@ -1,0 +1,268 @@
+"""The install command, as a user calls it, on pretended installations of ComfyUI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from unified_api.deploy.comfyui.server import free_port
+
+ROOT = Path(__file__).resolve().parents[3]
+STUB = """#!/bin/sh
+echo "$0 $*" >> "{record}"
+"""
+
+
+class Machine:
+    """A ComfyUI with a clone of ours in its custom_nodes, and Pythons that only record."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.comfyui = folder / "Comfy UI"
+        self.clone = self.comfyui / "custom_nodes" / "our plugin-main"
+        self.record = folder / "called.txt"
+        self._copy_ourselves()
+        for name in ("main.py", "nodes.py"):
+            (self.comfyui / name).touch()
+
+    def _copy_ourselves(self) -> None:
+        self.clone.mkdir(parents=True)
+        shutil.copytree(ROOT / "deploy", self.clone / "deploy")
+        shutil.copy(ROOT / "install.sh", self.clone)
+        shutil.copy(ROOT / "requirements.txt", self.clone)
+
+    def python(self, place: str) -> Path:
+        stub = self.folder / place
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.write_text(STUB.format(record=self.record))
+        stub.chmod(0o755)
+        return stub
+
+    def run(
+        self,
+        *arguments: str,
+        script: Path | None = None,
+        cwd: Path | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        ours = {"COMFYUI_PATH", "COMFYUI_PYTHON", "VIRTUAL_ENV"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
+        return subprocess.run(
+            [script or self.clone / "install.sh", *arguments],
+            cwd=cwd or self.folder,
+            env={**inherited, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def called(self) -> str:
+        return self.record.read_text() if self.record.exists() else ""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_help_names_every_verb_and_variable(machine: Machine) -> None:
+    done = machine.run("--help")
+
+    assert done.returncode == 0
+    for word in ("demo", "demo --aws", "serve", "test", "help", "COMFYUI_PATH", "COMFYUI_PYTHON"):
+        assert word in done.stdout
+
+
+def test_an_unknown_verb_is_refused_with_a_way_on(machine: Machine) -> None:
+    done = machine.run("instal")
+
+    assert done.returncode == 1
+    assert "'instal'" in done.stderr
+    assert "--help" in done.stderr
+
+
+def test_outside_a_comfyui_it_names_three_ways_on(machine: Machine) -> None:
+    lonely = machine.folder / "a lonely-clone"
+    machine.clone.rename(lonely)
+
+    done = machine.run(script=lonely / "install.sh")
+
+    assert done.returncode == 1
+    for way in ("custom_nodes", "COMFYUI_PATH", "./install.sh demo"):
+        assert way in done.stderr
+
+
+def test_each_python_is_preferred_to_all_that_follow(machine: Machine) -> None:
+    pythons = [
+        machine.python("named/python"),
+        machine.python("Comfy UI/venv/bin/python"),
+        machine.python("Comfy UI/.venv/bin/python"),
+        machine.python("python_embeded/python.exe"),
+        machine.python("active/bin/python"),
+    ]
+    variables = {
+        "COMFYUI_PYTHON": str(pythons[0]),
+        "VIRTUAL_ENV": str(machine.folder / "active"),
+    }
+
+    for python in pythons:
+        done = machine.run(variables=variables)
+        variables.pop("COMFYUI_PYTHON", None)
+        assert done.returncode == 0, done.stderr
+        assert machine.called().startswith(f"{python} -m pip install")
+        machine.record.unlink()
+        python.unlink()
+
+
+def test_requirements_go_into_that_python(machine: Machine) -> None:
+    machine.python("Comfy UI/venv/bin/python")
+
+    done = machine.run()
+
+    assert machine.called().rstrip().endswith(f"--requirement {machine.clone}/requirements.txt")
+    assert "Start ComfyUI again" in done.stdout
+
+
+def test_serving_names_every_page_and_starts_comfyui(machine: Machine) -> None:
+    machine.python("Comfy UI/venv/bin/python")
+
+    done = machine.run("serve", "--port", str(free_port()))
+
+    assert done.returncode == 0, done.stderr
+    for path in ("/api/v1", "/api/v1/docs", "/api/v1/dashboard", "/health", "/"):
+        assert re.search(rf"http://127\.0\.0\.1:\d+{path}$", done.stdout, re.MULTILINE)
+    assert "--base-directory" in machine.called()
+
+
+def test_a_comfyui_without_a_python_is_told_how_to_name_one(machine: Machine) -> None:
+    done = machine.run()
+
+    assert done.returncode == 1
+    assert "COMFYUI_PYTHON" in done.stderr
+
+
+def test_a_named_comfyui_may_be_relative_to_where_the_user_stands(machine: Machine) -> None:
+    lonely = machine.folder / "lonely"
+    machine.clone.rename(lonely)
+    python = machine.python("Comfy UI/venv/bin/python")
+
+    done = machine.run(script=lonely / "install.sh", variables={"COMFYUI_PATH": "Comfy UI"})
+
+    assert done.returncode == 0, done.stderr
+    assert machine.called().startswith(str(python))
+    assert f'ln -s "{lonely}"' in done.stdout
+
+
+def test_a_named_folder_that_is_no_comfyui_is_refused_by_name(machine: Machine) -> None:
+    done = machine.run(variables={"COMFYUI_PATH": "nowhere"})
+
+    assert done.returncode == 1
+    assert f"COMFYUI_PATH names no ComfyUI: there is no main.py in {machine.folder}/nowhere" in (
+        done.stderr
+    )
+
+
+def test_a_clone_linked_into_custom_nodes_stands_in_that_comfyui(machine: Machine) -> None:
+    elsewhere = machine.folder / "elsewhere"
+    machine.clone.rename(elsewhere)
+    machine.clone.symlink_to(elsewhere)
+    python = machine.python("Comfy UI/venv/bin/python")
+
+    machine.run(cwd=machine.clone, script=machine.clone / "install.sh")
+
+    assert machine.called().startswith(str(python))
+
+
+def test_a_link_to_the_script_leads_to_its_clone(machine: Machine) -> None:
+    python = machine.python("Comfy UI/venv/bin/python")
+    link = machine.folder / "bin" / "install unified"
+    link.parent.mkdir()
+    link.symlink_to(os.path.relpath(machine.clone / "install.sh", link.parent))
+
+    machine.run(script=link)
+
+    assert machine.called().startswith(str(python))
+
+
+def test_a_failed_installation_ends_with_what_to_do(machine: Machine) -> None:
+    python = machine.python("Comfy UI/venv/bin/python")
+    python.write_text("#!/bin/sh\necho 'No module named pip'\nexit 1\n")
+
+    done = machine.run()
+
+    assert done.returncode == 1
+    assert "No module named pip" in done.stderr
+    assert "run again" in done.stderr
+
+
+APT = """#!/bin/sh
+echo "apt-get $*" >> "{record}"
+case "$*" in {case}) {then};; esac
+"""
+
+
+def provide_chromium(
+    machine: Machine, *, then: str, case: str = "install*chromium", may_install: bool = True
+) -> str:
+    """What is said where no Chromium is yet, and there is an apt-get that does as it is told."""
+    apt = machine.python("bin/apt-get")
+    chromium = apt.with_name("chromium")
+    then = then.replace("CHROMIUM", f'echo >"{chromium}"; /bin/chmod 755 "{chromium}"')
+    apt.write_text(APT.format(record=machine.record, case=case, then=then))
+    script = (
+        "from deploy.comfyui.browser import provide_chromium;"
+        f"provide_chromium(may_install={may_install})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=machine.clone,
+        env={**os.environ, "PATH": str(apt.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_root_gets_the_chromium_of_debian_once(machine: Machine) -> None:
+    said = provide_chromium(machine, then="CHROMIUM")
+    again = provide_chromium(machine, then="exit 1")
+
+    assert "Installing Chromium" in said
+    assert "NOT TESTED" not in said + again
+    assert machine.called().splitlines() == [
+        "apt-get update",
+        "apt-get install --yes --no-install-recommends chromium",
+    ]
+
+
+def test_others_are_told_what_is_not_tested_and_how_to_mend_it(machine: Machine) -> None:
+    said = provide_chromium(machine, then="CHROMIUM", may_install=False)
+
+    assert said.startswith("NOT TESTED: the web pages")
+    assert "apt-get install chromium" in said
+    assert machine.called() == ""
+
+
+@pytest.mark.parametrize("case", ["update", "install*chromium"])
+def test_a_chromium_that_cannot_be_had_stops_nothing(machine: Machine, case: str) -> None:
+    said = provide_chromium(machine, then="echo no such package; exit 100", case=case)
+
+    assert "no such package" in said
+    assert "NOT TESTED: the web pages" in said
+
+
+def test_requirements_equal_the_dependencies_of_the_package() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    listed = re.search(r"^dependencies = \[(.*?)\]", pyproject, re.DOTALL | re.MULTILINE)
+    assert listed is not None
+
+    dependencies = re.findall(r'"(.+?)"', listed[1])
+
+    assert dependencies == (ROOT / "requirements.txt").read_text().split()

@@ -1,0 +1,73 @@
+"""The same request twice makes one job."""
+
+import asyncio
+
+import pytest
+from multidict import CIMultiDict
+from unified_api.routes.auth import Keyring
+
+from .door import bearer, code_of, key, listed
+
+PREFIX = "/api/v1"
+DRAW = f"{PREFIX}/draw/jobs"
+
+
+async def post_with(client, idempotency_key, body=None, name="ann"):
+    headers = {**bearer(name), "Idempotency-Key": idempotency_key}
+    return await client.post(DRAW, json=body or {}, headers=headers)
+
+
+async def test_the_same_idempotency_key_gives_the_same_job(door):
+    client = await door()
+
+    first, again = [await post_with(client, "order 7", {"text": "a"}) for _ in range(2)]
+
+    assert (first.status, again.status) == (202, 200)
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert first.headers["Location"] == again.headers["Location"]
+
+
+async def test_fifty_equal_requests_at_once_make_one_job(door):
+    client = await door()
+
+    replies = await asyncio.gather(*(post_with(client, "order 7") for _ in range(50)))
+
+    assert sorted({reply.status for reply in replies}) == [200, 202]
+    assert len({reply.headers["Location"] for reply in replies}) == 1
+    assert len(await listed(client, "ann")) == 1
+
+
+async def test_the_same_idempotency_key_with_another_body_is_refused(door):
+    client = await door()
+    await post_with(client, "order 7", {"text": "a"})
+
+    reply = await post_with(client, "order 7", {"text": "b"})
+
+    assert await code_of(reply) == (422, "idempotency_key_reused")
+
+
+async def test_the_idempotency_keys_of_others_are_others(door):
+    client = await door(keyring=Keyring([key("ann"), key("bob")]))
+
+    anns, bobs = [await post_with(client, "order 7", name=name) for name in ("ann", "bob")]
+
+    assert anns.headers["Location"] != bobs.headers["Location"]
+
+
+@pytest.mark.parametrize("given", [[""], ["x" * 256], ["ä"], ["a\tb"], ["a", "a"], ["ключ"], [" "]])
+async def test_an_idempotency_key_that_is_none_is_refused(door, given):
+    client = await door()
+    headers = CIMultiDict({**bearer()})
+    headers.extend([("Idempotency-Key", each) for each in given])
+
+    reply = await client.post(DRAW, json={}, headers=headers)
+
+    assert await code_of(reply) == (400, "invalid_idempotency_key")
+
+
+@pytest.mark.parametrize("given", ["x", "x" * 255, 'a b;c="d",\'%00'])
+async def test_any_other_idempotency_key_is_taken(door, given):
+    client = await door()
+
+    assert (await post_with(client, given)).status == 202
