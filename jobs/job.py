@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -245,5 +246,6 @@ def rfc3339(seconds: float | None) -> str | None:
     """1700000000.5 -> '2023-11-14T22:13:20.500Z'."""
     if seconds is None or seconds == float("inf"):
         return None
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    # Never later than it was: what is asked for from this moment on includes it.
+    moment = datetime.fromtimestamp(math.floor(seconds * 1000) / 1000, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

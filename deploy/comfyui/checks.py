@@ -12,7 +12,14 @@ from .provide import python_with_oldest_aiohttp
 from .report import say
 
 #: The tests whose outcome depends on how aiohttp dials, and what it takes for true.
-ON_OLDEST_AIOHTTP = ("jobs/test_guard", "jobs/test_fetch", "routes/test_auth", "routes/test_listener")
+ON_OLDEST_AIOHTTP = (
+    "jobs/test_guard",
+    "jobs/test_fetch",
+    "routes/test_auth",
+    "routes/test_browsers",
+    "routes/test_limits",
+    "routes/test_listener",
+)
 
 
 def run_checks(python: Path, pytest_arguments: list[str]) -> int:

@@ -204,7 +204,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def dynamodb(proxy: FaultProxy) -> AsyncIterator[Aws]:
-    aws = Aws("dynamodb", REGION, read_seconds=1, attempts=3)
+    aws = Aws("dynamodb", REGION, attempts=3)
     yield aws
     await aws.close()
 
@@ -250,7 +250,7 @@ async def outbox(
     environment: dict[str, str], table: TaskTable, index: TaskIndex
 ) -> AsyncIterator[Outbox]:
     """One that sends again at once what is not sent, as another replica would later."""
-    sqs = Aws("sqs", REGION, read_seconds=1)
+    sqs = Aws("sqs", REGION)
     queues = TaskQueues(sqs, environment["SQS_QUEUE_URL"], high_sqs=sqs)
     yield Outbox(table, index, queues, None, unsent_seconds=0)
     await sqs.close()

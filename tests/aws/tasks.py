@@ -17,6 +17,8 @@ from unified_api.sqs_bridge.listener import SqsListener
 
 PATH = "/api/v1/draw/jobs"
 DAY = 86400
+#: For a worker whose messages come again only when it lets go of them, however slow it is.
+HELD = {"UNIFIED_API_VISIBILITY_SECONDS": "10"}
 # Longer than a task may wait, but not so long that its item has expired: a table lets go of those.
 LONG_AGO = float(int(time.time()) - 15 * DAY)
 

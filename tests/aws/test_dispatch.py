@@ -250,8 +250,15 @@ async def test_the_jobs_of_a_key_are_limited(orchestrate: Any) -> None:
 
 
 async def test_no_more_jobs_wait_than_may(orchestrate: Any, deployment: Deployment) -> None:
-    client = await orchestrate(UNIFIED_API_MAX_PENDING="2")
+    deployment.accept("theirs")
+    client = await orchestrate(UNIFIED_API_MAX_PENDING="3")
     key = {"Idempotency-Key": "k"}
+
+    async def is_counted() -> bool:
+        text = await (await client.get("/metrics")).text()
+        return "unified_api_jobs_waiting 1.0\n" in text
+
+    await until(is_counted)
 
     replies = [await client.post(DRAW, json={}, headers=key if n == 0 else {}) for n in range(3)]
     replay = await client.post(DRAW, json={}, headers=key)
@@ -259,7 +266,7 @@ async def test_no_more_jobs_wait_than_may(orchestrate: Any, deployment: Deployme
     assert [reply.status for reply in replies] == [202, 202, 429]
     assert (await replies[2].json())["code"] == "queue_full"
     assert replay.status == 200
-    assert deployment.count() == 2
+    assert deployment.count() == 3
 
 
 async def test_jobs_that_others_have_accepted_count(
@@ -518,12 +525,13 @@ async def test_a_task_is_watched_and_waited_for_to_its_end(
     # Previews may be asked for; none come.
     stream = await client.get(job["urls"]["events"], params={"previews": "true"})
     waiting = asyncio.create_task(client.get(f"{job['urls']['self']}?wait=30"))
+    told = await stream.content.readuntil(b'"status":"pending"')
 
     claim = await table.claim(new_job(job["job_id"]), owner="worker", lease_seconds=60)
     assert isinstance(claim, Claim)
     await table.finish(claim, claim.job.cancelled(now=time.time()))
 
-    events = (await stream.text()).split("event: status\n")
+    events = (told + await stream.read()).decode().split("event: status\n")
     assert '"status":"pending"' in events[1]
     assert '"status":"cancelled"' in events[-1]
     assert (await (await waiting).json())["status"] == "cancelled"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, operation, refuse_operation
-from tasks import PATH, Deployment
+from tasks import HELD, PATH, Deployment
 from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.health import State
 from unified_api.jobs.prompt import Ending
@@ -38,7 +38,7 @@ async def test_a_run_that_may_be_tried_again_is(
 ) -> None:
     task_id = deployment.send()
 
-    worker = await hire(host=unlucky)
+    worker = await hire(host=unlucky, **HELD)
     await until(lambda: has_ended(deployment, task_id))
 
     await until(lambda: deployment.is_empty)
@@ -49,7 +49,7 @@ async def test_a_run_that_may_be_tried_again_is(
 async def test_what_a_worker_that_ends_has_not_begun_another_runs(
     hire: Any, deployment: Deployment
 ) -> None:
-    first = await hire()
+    first = await hire(**HELD)
     first.host.gate.clear()
     runs = deployment.send()
     await until(lambda: first.runs)
@@ -58,7 +58,7 @@ async def test_what_a_worker_that_ends_has_not_begun_another_runs(
     first.host.gate.set()
     await first.listener.drain()
 
-    second = await hire()
+    second = await hire(**HELD)
     await until(lambda: has_ended(deployment, ahead) and has_ended(deployment, runs))
 
     await until(lambda: deployment.is_empty)
@@ -72,7 +72,7 @@ async def test_a_worker_that_may_not_send_leaves_the_message_to_the_dead_letter_
     proxy.spoil(refuse_operation("AccessDenied"), method="POST", times=ALWAYS, when=SENDING)
     task_id = deployment.send()
 
-    worker = await hire(host=unlucky)
+    worker = await hire(host=unlucky, **HELD)
 
     ((body, _),) = await until(deployment.dead_letters)
     assert task_id in body
@@ -87,7 +87,7 @@ async def test_what_can_never_be_read_is_not_sent_round_for_ever(
     deployment.put(task_id="odd", status="of another age", job_type=PATH, created_at=1000)
     deployment.send({}, "odd")
 
-    await hire()
+    await hire(**HELD)
 
     assert len(await until(deployment.dead_letters)) == 1
     assert not any(map(SENDING, proxy.seen))

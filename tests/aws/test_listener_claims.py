@@ -64,18 +64,19 @@ async def test_a_task_that_has_ended_is_not_run_again(hire: Any, deployment: Dep
 
 
 async def test_a_task_that_somebody_else_holds_comes_again_later(
-    hire: Any, deployment: Deployment
+    hire: Any, deployment: Deployment, proxy: FaultProxy
 ) -> None:
-    now = int(time.time())
-    deployment.accept("held", status="processing", fence=7, lease_until=now + 3, lease_owner="a")
-    deployment.send({}, "held")
-
     worker = await hire()
+    await until(lambda: any(map(operation("ReceiveMessage"), proxy.seen)))
+    free = int(time.time()) + 6
+    deployment.accept("held", status="processing", fence=7, lease_until=free, lease_owner="a")
+
+    deployment.send({}, "held")
     await until(lambda: deployment.waiting() == (0, 1))
     assert (worker.runs, deployment.item("held")["fence"]) == (0, 7)
 
     await until(lambda: has_ended(deployment, "held"))
-    assert time.time() >= now + 3
+    assert time.time() >= free
     assert deployment.item("held")["fence"] == 8
 
 

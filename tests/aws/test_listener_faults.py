@@ -49,11 +49,13 @@ async def more(proxy: FaultProxy, name: str, times: int) -> None:
 async def test_a_long_job_keeps_its_message_and_its_claim(
     hire: Any, deployment: Deployment
 ) -> None:
-    worker, task_id = await running(hire, deployment, SQS_PREFETCH="0")
+    worker, task_id = await running(
+        hire, deployment, SQS_PREFETCH="0", UNIFIED_API_VISIBILITY_SECONDS="6"
+    )
     seen = set()
     begun = time.monotonic()
 
-    await until(lambda: seen.add(deployment.waiting()) or time.monotonic() > begun + 4)
+    await until(lambda: seen.add(deployment.waiting()) or time.monotonic() > begun + 7)
     deployment.send({}, task_id)
     other = await hire()
     await until(lambda: deployment.waiting() == (0, 2))
@@ -139,18 +141,23 @@ async def test_lost_credentials_are_waited_for(
     hire: Any, deployment: Deployment, proxy: FaultProxy
 ) -> None:
     worker, task_id = await running(hire, deployment, SQS_PREFETCH="2")
+    expired = refuse_operation("ExpiredTokenException")
     proxy.spoil(answer(400, "ExpiredToken"), method="PUT", times=ALWAYS)
-    proxy.spoil(refuse_operation("ExpiredTokenException"), method="POST", times=ALWAYS)
+    # First this: while the table refuses, the queue is not asked.
+    proxy.spoil(expired, method="POST", times=ALWAYS, when=operation("ReceiveMessage"))
+    ahead = deployment.send()
+    await until(lambda: worker.listener.component.state is State.DEGRADED)
+    proxy.spoil(expired, method="POST", times=ALWAYS)
     waits = deployment.send()
     worker.host.gate.set()
-    await until(lambda: worker.listener.component.state is State.DEGRADED)
+    await until(lambda: proxy.count("PUT"))
     assert deployment.item(task_id)["status"] == "processing"
 
     proxy.heal()
-    await until(completed(deployment, task_id, waits))
+    await until(completed(deployment, task_id, ahead, waits))
     await until(lambda: deployment.is_empty)
 
-    assert worker.runs == 2
+    assert worker.runs == 3
     await until(lambda: worker.listener.component.state is State.HEALTHY)
 
 

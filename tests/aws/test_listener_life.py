@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import Exchange, FaultProxy, answer, operation
-from tasks import Deployment, Worker
+from tasks import HELD, Deployment, Worker
 from unified_api.jobs.health import State
 from unified_api.jobs.prompt import Lack
 from unified_api.sqs_bridge.task_table import TaskTable
@@ -48,7 +48,7 @@ def status(deployment: Deployment, task_id: str) -> str | None:
 async def test_one_is_run_and_as_many_are_held_ahead_as_is_set(
     hire: Any, deployment: Deployment, proxy: FaultProxy, prefetch: int
 ) -> None:
-    worker = await hire(SQS_PREFETCH=str(prefetch))
+    worker = await hire(**HELD, SQS_PREFETCH=str(prefetch))
     worker.host.gate.clear()
     task_ids = [deployment.send() for _ in range(4)]
 
@@ -184,7 +184,7 @@ async def test_by_force_what_runs_is_handed_back_too(hire: Any, deployment: Depl
 
 
 async def test_a_task_that_was_only_drained_is_no_poison(hire: Any, deployment: Deployment) -> None:
-    busy = await hire(SQS_PREFETCH="1")
+    busy = await hire(**HELD, SQS_PREFETCH="1")
     busy.host.gate.clear()
     deployment.send()
     await until(lambda: busy.runs)
@@ -195,7 +195,7 @@ async def test_a_task_that_was_only_drained_is_no_poison(hire: Any, deployment: 
     for _ in range(8):
         deployment.receive_and_release()
 
-    await hire()
+    await hire(**HELD)
     await until(lambda: status(deployment, task_id) == "completed")
     busy.host.gate.set()
     await draining

@@ -203,7 +203,8 @@ async def test_what_no_worker_knows_is_handed_back_and_fails_when_nobody_else_wi
     deployment.send({}, "foreign", api_path=UNKNOWN)
     seen = []
 
-    worker = await hire()
+    # Not for so short that it would be held anew.
+    worker = await hire(UNIFIED_API_VISIBILITY_SECONDS="30")
     await until(lambda: seen.append(deployment.item("foreign")["status"]) or seen[-1] != "pending")
     await until(lambda: deployment.is_empty)
 

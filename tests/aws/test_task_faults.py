@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from emulators import REGION
 from fault_proxy import FaultProxy, hang, lose_answer, operation, refuse_operation
 from tasks import Deployment, new_job
 from unified_api.jobs.errors import ExecutionFailed
@@ -149,11 +150,15 @@ async def test_what_lasts_is_told_from_what_passes_and_heals_by_itself(
     assert dynamodb.trouble is None
 
 
-async def test_a_table_that_hangs_is_given_up(table: TaskTable, proxy: FaultProxy) -> None:
+async def test_a_table_that_hangs_is_given_up(deployment: Deployment, proxy: FaultProxy) -> None:
+    dynamodb = Aws("dynamodb", REGION, read_seconds=1, attempts=3)
+    table = TaskTable(dynamodb, deployment.table, retention_seconds=0)
     proxy.spoil(hang, method="POST", times=1000)
 
     with pytest.raises(AwsFailed, match="ReadTimeoutError"):
         await table.get("t")
+
+    await dynamodb.close()
 
 
 async def test_a_refused_condition_is_no_trouble(

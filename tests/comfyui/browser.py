@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 #: Also in deploy/comfyui/browser.py, which installs one.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NO_BROWSER = "NOT TESTED: the web pages need a Chromium (Debian: apt-get install chromium)"
+#: A machine may have much else to do, and some pages change at their next poll only.
+PATIENCE_MS = 30_000
 #: Of no server.
 INLINE = ("blob", "data")
 
@@ -40,7 +42,9 @@ def chromium() -> Iterator[Browser]:
     options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=options)
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
+        expect.set_options(timeout=None)
         browser.close()
 
 
@@ -63,6 +67,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
             reduced_motion="reduce",
         )
         context.grant_permissions(["clipboard-read", "clipboard-write"])
+        context.set_default_timeout(2 * PATIENCE_MS)
         page = context.new_page()
         watches.append(Watch(page, url, expected))
         page.goto(url)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 POINTS = {
     "H1 accepted, not answered": ("jobs.store:Store.insert:after", 1),
     "H2 fetching": ("jobs.inputs:Inputs.fetch:before", 1),
-    "H3 executed, end not seen": ("jobs.comfyui:ComfyUI.run:after", 2),
+    "H3 executed, end not seen": ("jobs.comfyui.seam:ComfyUI.run:after", 2),
     "H4 rendered, not published": ("jobs.outputs:LocalResults.publish:before", 1),
     "H5 published, not saved": ("jobs.outputs:LocalResults.publish:after", 1),
     "H6 saved, not cleaned up": ("jobs.store:Store.save:after:completed", 1),
@@ -26,9 +26,9 @@ class QueuePoint(NamedTuple):
 QUEUE_POINTS = {
     "S1 received, not claimed": QueuePoint("sqs_bridge.task_table:TaskTable.claim:before", 1, 1),
     "S2 claimed, not run": QueuePoint("sqs_bridge.task_table:TaskTable.claim:after", 1, 1),
-    "S3 executed, end not seen": QueuePoint("jobs.comfyui:ComfyUI.run:after", 2, 2),
-    "S4 rendered, not uploaded": QueuePoint("jobs.s3_results:S3Results.publish:before", 2, 1),
-    "S5 uploaded, not told": QueuePoint("jobs.s3_results:S3Results.publish:after", 1, 1),
+    "S3 executed, end not seen": QueuePoint("jobs.comfyui.seam:ComfyUI.run:after", 2, 2),
+    "S4 rendered, not uploaded": QueuePoint("jobs.s3.results:S3Results.publish:before", 2, 1),
+    "S5 uploaded, not told": QueuePoint("jobs.s3.results:S3Results.publish:after", 1, 1),
     "S6 told, not deleted": QueuePoint("sqs_bridge.task_table:TaskTable.finish:after", 1, 1),
     "S7 deleted, not cleaned up": QueuePoint("sqs_bridge.inbox:Inbox.delete:after", 1, 1),
 }

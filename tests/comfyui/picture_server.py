@@ -11,7 +11,7 @@ from PIL import Image
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """/any.png?seconds=…&color=…"""
+    """/any.png?seconds=…&color=…&held"""
 
     server: _Server
 
@@ -19,6 +19,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = parse_qs(urlsplit(self.path).query)
         self.server.asked.append(self.path)
         self.server.stopping.wait(float(asked.get("seconds", ["0"])[0]))
+        if "held" in asked:
+            self.server.released.wait()
         picture = _png(asked.get("color", ["teal"])[0])
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
@@ -38,6 +40,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
         self.stopping = threading.Event()
+        self.released = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that has gone is none of our business."""
@@ -51,6 +54,7 @@ class PictureServer:
 
     def __exit__(self, *_: object) -> None:
         self._server.stopping.set()
+        self.release()
         self._server.shutdown()
         self._server.server_close()
 
@@ -62,6 +66,15 @@ class PictureServer:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._server.server_port}"
+
+    def release(self) -> None:
+        """Serve those that are held."""
+        self._server.released.set()
+
+    def held_url(self) -> str:
+        """Of a picture that does not come before the next `release`."""
+        self._server.released.clear()
+        return f"{self.url()}&held=1"
 
     def url(self, *, color: str = "teal", seconds: float = 0) -> str:
         return f"http://{self.address}/picture.png?color={color}&seconds={seconds}"

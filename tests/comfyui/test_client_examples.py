@@ -191,7 +191,7 @@ def test_a_receiver_is_told_of_a_job_and_believes_nobody_else(
         )
         job_id = reply.json()["job_id"]
         wait_until(lambda: f"job.completed {job_id} {service.links}" in printed())
+        wait_until(lambda: f"job.started {job_id} None" in printed())
 
     assert forged.status_code == 401
-    assert f"job.started {job_id} None" in printed()
     assert printed().count("job.completed") == 1

@@ -60,7 +60,7 @@ def test_a_kill_before_the_commit_leaves_nothing(comfy: ComfyProcess) -> None:
 def test_a_job_that_kills_the_process_is_given_up_and_its_neighbour_completes(
     comfy: ComfyProcess,
 ) -> None:
-    poison = comfy.submit("probe", {"tag": "poison", "ending": "abort", "seconds": 1})
+    poison = comfy.submit("probe", {"tag": "poison", "ending": "abort", "seconds": 3, "steps": 60})
     innocent = comfy.submit("probe", {"tag": "innocent"})
 
     for _ in range(2):

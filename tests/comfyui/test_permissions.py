@@ -18,6 +18,9 @@ from fault_proxy import FaultProxy
 from fleet import PATH, Orchestrator
 from recording_proxy import Grant, Use, grants, record
 
+#: Its servers start within the first test.
+pytestmark = pytest.mark.timeout(400)
+
 #: So large that it travels through the bucket.
 LARGE = "x" * (256 * 1024 - 50)
 #: An item as another program makes it, whose message is long gone.

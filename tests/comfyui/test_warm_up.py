@@ -57,7 +57,7 @@ def test_it_is_ready_when_the_warm_up_is_over_and_nothing_is_left_of_it(
     assert (early.status_code, early.json()["reasons"]["warm_up"]) == (503, f"warming up: {SLUG}")
     assert comfy.finished(job_id)["status"] == "completed"
     assert (len(comfy.runs(TAG)), comfy.jobs_tagged(TAG)) == (1, [])
-    assert [each for each in (comfy.base / "output").rglob("*") if each.is_file()] == []
+    wait_until(lambda: not any(each.is_file() for each in (comfy.base / "output").rglob("*")))
     assert [each.name for each in (comfy.user_folder / "results").iterdir()] == [job_id]
     assert told(comfy)["status"] == "healthy"
     metrics = comfy.get("/metrics").text

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,8 @@ def test_previews_are_shown_small_to_those_who_ask(any_comfy: ComfyProcess) -> N
 
     shown = [data for name, data in told if name == "preview"]
     pictures = [base64.b64decode(each.pop("data")) for each in shown]
-    assert 2 <= len(shown) <= 9
+    run_seconds = told[-1][1]["timings"]["run_ms"] / 1000
+    assert 2 <= len(shown) <= 2 * run_seconds + 2
     assert all(each == PREVIEW for each in shown)
     assert Image.open(io.BytesIO(pictures[0])).size == (256, 128)
     assert (told[-1][0], told[-1][1]["status"]) == ("status", "completed")
@@ -53,6 +55,8 @@ def test_nobody_else_is_shown_any(newest: ComfyProcess) -> None:
 def test_the_time_left_is_known_from_earlier_runs_and_goes_down(newest: ComfyProcess) -> None:
     for _ in range(2):
         newest.finished(newest.submit("previews", {"previews": 30, "seconds": 3}))
+    earlier = newest.get("/api/v1/jobs?workflow=previews").json()["data"]
+    longest = max(job["timings"]["run_ms"] for job in earlier) / 1000
 
     job_id = newest.submit("previews", {"previews": 30, "seconds": 3})
     told = [data for name, data in events(newest, job_id) if name == "progress"]
@@ -60,7 +64,7 @@ def test_the_time_left_is_known_from_earlier_runs_and_goes_down(newest: ComfyPro
     left = [progress["eta_seconds"] for progress in told if progress["percent"]]
     percents = [progress["percent"] for progress in told]
     assert left == sorted(left, reverse=True)
-    assert max(left) <= 4
+    assert max(left) <= math.ceil(longest)
     assert percents == sorted(percents)
     assert len(set(percents)) > 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import hypothesis
 import pytest
 
 from .fake_host import bench, definitions, engine, gallery, picture, settings
@@ -29,6 +30,10 @@ __all__ = [
     "settings",
     "worker",
 ]
+
+# A busy machine is no fault of ours.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 

@@ -15,6 +15,7 @@ from PIL import Image
 from unified_api.jobs.disk import Disk
 from unified_api.jobs.engine import Engine
 from unified_api.jobs.inputs import Inputs
+from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.notify.webhooks import Webhooks
 from unified_api.jobs.offer import Offer
 from unified_api.jobs.outputs import LocalResults
@@ -249,6 +250,17 @@ async def until(question):
             return answer
         await asyncio.sleep(POLL_SECONDS)
     raise TimeoutError("the answer never came")
+
+
+async def stage_of(engine, job):
+    return (await engine.get(job.job_id))[0].stage
+
+
+async def all_taken_up(engine, jobs):
+    """Their inputs are here, so that nothing but ComfyUI's places holds them back."""
+    stages = [await stage_of(engine, job) for job in jobs]
+    states = [(await engine.get(job.job_id))[0].status for job in jobs]
+    return Stage.FETCHING_INPUTS not in stages and set(states) == {Status.PROCESSING}
 
 
 def painted(color, size=(8, 6), kind="PNG"):

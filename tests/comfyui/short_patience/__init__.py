@@ -6,8 +6,8 @@ NODE_CLASS_MAPPINGS = {}
 
 
 async def shorten(_app) -> None:
-    (seam,) = [module for name, module in sys.modules.items() if name.endswith(".jobs.comfyui")]
-    seam.GRACE_SECONDS = 3.0
+    (name,) = [name for name in sys.modules if name.endswith(".jobs.comfyui.seam")]
+    sys.modules[name].GRACE_SECONDS = 3.0
 
 
 from server import PromptServer  # noqa: E402

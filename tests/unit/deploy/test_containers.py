@@ -356,17 +356,19 @@ def test_compose_has_the_emulator_of_the_tests() -> None:
 @needs_comfyui
 @pytest.mark.timeout(400)
 def test_what_compose_starts_does_a_job(tmp_path: Path, start: Callable[..., Running]) -> None:
-    aws, port, comfyui = free_port(), free_port(), free_port()
     emulator = Image(SERVICES["aws"]["build"]["dockerfile_inline"], tmp_path / "aws")
     front = Image(dockerfile("orchestrator"), tmp_path / "orchestrator")
     back = worker_with_comfyui(tmp_path / "worker")
     shipped = files(tmp_path / "worker" / "app")
 
+    aws = free_port()
     start([*emulator.call("ENTRYPOINT")[:-1], str(aws)], emulator.environment, tmp_path)
     wait_until(lambda: is_healthy(at_port(emulator_check(emulator), aws)))
     create(front, settings("setup", aws))
+    port = free_port()
     ours = {**front.environment, **settings("orchestrator", aws), "UNIFIED_API_PORT": str(port)}
     orchestrator = start(front.call("ENTRYPOINT"), ours, tmp_path)
+    comfyui = free_port()
     call = [*back.call("ENTRYPOINT"), *SERVICES["worker"]["command"], "--port", str(comfyui)]
     worker = start(call, {**back.environment, **settings("worker", aws)}, tmp_path)
     wait_until(lambda: is_healthy(at_port(front.call("HEALTHCHECK"), port)))

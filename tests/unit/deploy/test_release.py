@@ -170,6 +170,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     assert held == {f"unified_api/{name.as_posix()}" for name in runs}
 
 
+@pytest.mark.timeout(300)
 def test_an_installed_wheel_serves_the_workflows(orchestrator: str) -> None:
     service, catalog = (answer(orchestrator, path) for path in ("/api/v1", "/api/v1/workflows"))
 

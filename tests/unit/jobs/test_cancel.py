@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from unified_api.jobs import run
 from unified_api.jobs.errors import NotReady, OutOfMemory, QueueFull, UnknownJob
 from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.outputs import LocalResults
@@ -128,7 +129,8 @@ async def _is_publishing(engine, job):
     return await stage(engine, job) is Stage.PUBLISHING
 
 
-async def test_a_job_that_waits_to_be_tried_again_is_cancelled(engine, bench) -> None:
+async def test_a_job_that_waits_to_be_tried_again_is_cancelled(engine, bench, monkeypatch) -> None:
+    monkeypatch.setattr(run, "RETRY_SECONDS", 60)
     bench.host.endings = [Ending(failure=OutOfMemory())]
     job = await submit(engine)
     await bench.until(lambda: _waits_again(engine, job))

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from unified_api.jobs import run
 from unified_api.jobs.errors import (
     ExecutionFailed,
     Interrupted,
@@ -28,6 +29,8 @@ from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending, Lack
 from unified_api.jobs.store import Store
 
+from ..fake_host import all_taken_up, stage_of
+
 
 class HangsBeforePublishing(LocalResults):
     async def publish(self, job):
@@ -47,15 +50,10 @@ async def accepted(engine, slug, parameters):
     return (await engine.submit(slug, parameters)).job
 
 
-async def stage_of(engine, job):
-    return (await engine.get(job.job_id))[0].stage
-
-
-async def all_taken_up(engine, jobs):
-    """Their inputs are here, so that nothing but ComfyUI's places holds them back."""
-    stages = [await stage_of(engine, job) for job in jobs]
-    states = [(await engine.get(job.job_id))[0].status for job in jobs]
-    return Stage.FETCHING_INPUTS not in stages and set(states) == {Status.PROCESSING}
+@pytest.fixture
+def in_turn(monkeypatch):
+    """Nobody overtakes a job that takes its time to begin."""
+    monkeypatch.setattr(run, "BEGIN_SECONDS", 60)
 
 
 def seed_of(prompt):
@@ -91,6 +89,7 @@ async def test_a_job_becomes_a_picture(engine, bench):
     assert path.stat().st_size == output.size
 
 
+@pytest.mark.usefixtures("in_turn")
 async def test_of_two_that_find_comfyui_idle_one_has_begun(engine, bench):
     bench.host.gate.clear()
 
@@ -224,6 +223,7 @@ async def test_an_output_whose_file_is_gone_is_unknown(engine, bench):
 # How jobs share ComfyUI
 
 
+@pytest.mark.usefixtures("in_turn")
 async def test_comfyui_never_holds_more_than_two_prompts_and_gets_them_in_order(engine, bench):
     bench.host.gate.clear()
     jobs = [await accepted(engine, "draw", {"seed": number}) for number in range(8)]
@@ -376,8 +376,11 @@ async def test_a_fault_of_ours_ends_the_job_without_telling_its_inside(engine, b
 async def test_a_run_that_may_succeed_is_repeated_and_its_status_never_goes_back(bench):
     engine = await bench.open(max_attempts=2)
     bench.host.endings += [Ending(failure=PromptVanished()), Ending(failure=OutOfMemory())]
+    bench.host.gate.clear()
     jobs = [await accepted(engine, "draw", {}) for _ in range(2)]
     seen = {job.job_id: [job.status] for job in jobs}
+    await bench.until(lambda: len(bench.host.queue) == 2)
+    bench.host.gate.set()
 
     async def all_final():
         now = [(await engine.get(job.job_id))[0] for job in jobs]
@@ -409,6 +412,7 @@ async def test_a_prompt_that_vanishes_too_often_fails(bench):
 # What a crash leaves behind
 
 
+@pytest.mark.usefixtures("in_turn")
 async def test_a_job_of_high_priority_begins_before_all_but_what_comfyui_has(bench):
     bench.host.gate.clear()
     engine = await bench.open(fetch_ahead=2)

@@ -15,6 +15,8 @@ from unified_api.jobs.egress.fetch import CONNECTIONS_PER_HOST, TRIES, Fetcher, 
 from unified_api.jobs.egress.guard import Guard, Place
 from unified_api.jobs.errors import InputFetchFailed, InputInvalid
 
+from ..fake_host import until
+
 MEBIBYTE = 1 << 20
 BLOCK = bytes(MEBIBYTE)
 LIMITS = {"max_bytes": MEBIBYTE, "total_seconds": 20.0, "idle_seconds": 5.0, "pause_seconds": 0.0}
@@ -86,6 +88,7 @@ async def test_what_may_pass_is_tried_again_from_the_start(serve, fetcher, broke
     server = await serve(answering(*[broken] * (TRIES - 1), reply()))
 
     assert await (await fetcher(server)).fetch(server.url, whole) == b"picture"
+    await until(lambda: server.accepts >= TRIES)
     assert server.accepts == TRIES
 
 
@@ -223,10 +226,10 @@ async def test_a_body_that_hides_its_encoding_is_not_unpacked(serve, fetcher) ->
 
 
 class Strain:
-    """How far memory grew, and how long the loop was held up."""
+    """How far memory grew, and for how long the loop's thread was at work at one go."""
 
     def __init__(self) -> None:
-        self.lag = 0.0
+        self.longest = 0.0
         self._before = self._most = resident_bytes()
 
     @property
@@ -235,9 +238,10 @@ class Strain:
 
     async def watch(self) -> None:
         while True:
-            due = time.monotonic() + 0.01
-            await asyncio.sleep(0.01)
-            self.lag = max(self.lag, time.monotonic() - due)
+            # By the thread's own time: what else the machine does is none of its work.
+            begun = time.thread_time()
+            await asyncio.sleep(0.001)
+            self.longest = max(self.longest, time.thread_time() - begun)
             self._most = max(self._most, resident_bytes())
 
 
@@ -276,7 +280,7 @@ async def test_a_body_of_a_gigabyte_is_cut_without_growing(serve, fetcher, heade
 
     assert 50 <= sent < 60
     assert watched.grown < 64 * MEBIBYTE
-    assert watched.lag < 0.1
+    assert watched.longest < 0.1
 
 
 # Time ---------------------------------------------------------------------------------------------
@@ -310,10 +314,10 @@ async def test_a_body_that_drips_ends_at_the_total_time(serve, fetcher) -> None:
             await opened.fetch(server.url, whole)
         took = time.monotonic() - begun
 
-    assert 0.4 < took < 2
+    assert 0.4 < took < 4
     assert server.accepts == 1
     assert watched.grown < 64 * MEBIBYTE
-    assert watched.lag < 0.1
+    assert watched.longest < 0.1
 
 
 @pytest.mark.parametrize("answer", [silent, headers_only])
@@ -326,12 +330,13 @@ async def test_a_server_that_says_nothing_is_left_after_the_idle_time(
     with pytest.raises(InputFetchFailed):
         await opened.fetch(server.url, whole)
 
+    await until(lambda: server.accepts >= TRIES)
     assert server.accepts == TRIES
 
 
 async def test_the_total_time_is_over_all_tries(serve, fetcher) -> None:
     server = await serve(silent)
-    opened = await fetcher(server, idle_seconds=0.3, total_seconds=0.45)
+    opened = await fetcher(server, idle_seconds=1.2, total_seconds=1.8)
 
     with pytest.raises(InputFetchFailed, match="longer"):
         await opened.fetch(server.url, whole)
@@ -348,6 +353,7 @@ async def test_dead_hosts_hold_up_only_their_own_pictures(serve, fetcher) -> Non
     bodies = await asyncio.gather(*(opened.fetch(alive.url, whole) for _ in range(20)))
 
     assert bodies == [b"picture"] * 20
+    await until(lambda: all(host.accepts >= CONNECTIONS_PER_HOST for host in dead))
     assert {host.accepts for host in dead} == {CONNECTIONS_PER_HOST}
     for task in stuck:
         task.cancel()

@@ -308,12 +308,12 @@ def test_a_picture_is_judged_by_its_header_before_it_is_decoded(
 def test_the_largest_webp_is_refused_in_no_time(part) -> None:
     content = bytearray(encoded(Image.new("RGB", (16, 16)), "WEBP", lossless=True))
     content[21:25] = struct.pack("<L", 16_382 | 16_382 << 14)
-    begun = time.monotonic()
+    begun = time.process_time()
 
     with pytest.raises(InputInvalid):
         come_in(part, bytes(content))
 
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_large_picture_within_the_limits_gets_in(part) -> None:
@@ -329,12 +329,12 @@ def test_a_large_picture_within_the_limits_gets_in(part) -> None:
 @pytest.mark.parametrize("filler", [b"\xff\xe5\x00\x02", b"\xff"])
 def test_a_jpeg_of_millions_of_empty_segments_is_refused_quickly(part, filler: bytes) -> None:
     content = encoded(gradient(), "JPEG")
-    begun = time.monotonic()
+    begun = time.process_time()
 
     with pytest.raises(InputInvalid, match="too long"):
         come_in(part, content[:2] + filler * 3_000_000 + content[2:])
 
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_png_of_millions_of_empty_chunks_is_refused_quickly(part) -> None:
@@ -347,12 +347,12 @@ def test_a_png_of_millions_of_empty_chunks_is_refused_quickly(part) -> None:
 def test_a_jpeg_that_repeats_its_scans_is_stopped(part) -> None:
     content = encoded(Image.new("RGB", (6000, 6000)), "JPEG", progressive=True)
     last_scan = content[content.rindex(b"\xff\xda") : -2]
-    begun = time.monotonic()
+    begun = time.process_time()
 
     with pytest.raises(InputInvalid, match="too long"):
         come_in(part, content[:-2] + last_scan * 2_000 + content[-2:], max_seconds=1)
 
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_huge_texts_and_profiles_are_refused_or_dropped(part) -> None:

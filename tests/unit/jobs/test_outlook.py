@@ -8,6 +8,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from unified_api.jobs import run as run_of_a_job
 from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.estimates import Estimates
 from unified_api.jobs.job import Job, Stage
@@ -176,6 +177,13 @@ async def test_positions_are_told_at_acceptance_and_move_up(engine, first) -> No
     assert await positions(engine, jobs[3:]) == [None, 3, 4, 5, 6]
 
 
+@pytest.fixture
+def never_late(monkeypatch):
+    """A run that takes longer than it was expected to keeps its time left."""
+    monkeypatch.setattr(run_of_a_job, "LATE_SECONDS", 3600)
+
+
+@pytest.mark.usefixtures("never_late")
 async def test_a_restart_knows_the_line_and_how_long_runs_take(bench) -> None:
     engine = await bench.open()
     await bench.ended(engine, (await accepted(engine)).job)
@@ -195,6 +203,7 @@ async def test_a_restart_knows_the_line_and_how_long_runs_take(bench) -> None:
     assert (await again.get(jobs[6].job_id))[1].eta_seconds is not None
 
 
+@pytest.mark.usefixtures("never_late")
 async def test_a_run_teaches_how_long_the_next_one_and_its_nodes_take(bench) -> None:
     engine = await bench.open()
     bench.host.gate.clear()

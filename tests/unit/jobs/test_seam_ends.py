@@ -136,12 +136,10 @@ async def test_the_sweep_interrupts_a_prompt_that_runs_for_too_long_and_no_other
 
 
 async def cancel(task):
-    """As a caller does it; how long it took."""
-    begun = asyncio.get_running_loop().time()
+    """As a caller does it."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    return asyncio.get_running_loop().time() - begun
 
 
 def queued(planted):
@@ -177,11 +175,13 @@ async def test_cancelled_while_it_runs_it_is_interrupted_and_nobody_waits_for_th
     unwanted = await run()
     planted.queue.begin()
 
-    seconds = await cancel(unwanted)
+    unwanted.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
 
+    assert unwanted.cancelled()
     assert planted.interrupted == ["p"]
     assert "p" not in planted.queue.history
-    assert seconds < 0.5
 
 
 async def test_an_interrupt_that_comfyui_lost_is_repeated_until_the_prompt_has_ended(

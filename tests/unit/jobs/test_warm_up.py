@@ -17,6 +17,7 @@ from unified_api.jobs.warm_up import seconds_since_start
 from unified_api.routes.listener import application
 from unified_api.routes.service import Surface
 
+from ..fake_host import all_taken_up
 from .test_metrics import Read
 
 COLD_START = "unified_api_cold_start_seconds"
@@ -111,6 +112,7 @@ async def test_jobs_that_come_meanwhile_are_accepted_and_run_after_all_warm_ups(
         (await engine.submit("draw", {"text": text, "priority": priority})).job
         for text, priority in (("one", "normal"), ("two", "high"))
     ]
+    await bench.until(lambda: all_taken_up(engine, jobs))
 
     bench.host.gate.set()
 
@@ -253,7 +255,7 @@ async def test_those_that_take_too_long_are_given_up(bench, warm) -> None:
     warm("edit")
     bench.host.gate.clear()
 
-    state, reason = await is_over(bench, await bench.open(warm_up_seconds=0.1))
+    state, reason = await is_over(bench, await bench.open(warm_up_seconds=2))
 
     assert (state, reason.count("UNIFIED_API_WARM_UP_SECONDS")) == (State.DEGRADED, 2)
     await bench.until(lambda: bench.host.is_idle)

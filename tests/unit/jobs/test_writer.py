@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from unified_api.jobs.threads import Lane
@@ -62,7 +63,7 @@ def insert_and_fail(db, number):
 
 def kept(path):
     """As another process finds it."""
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other:
         return [number for (number,) in other.execute("SELECT number FROM numbers ORDER BY number")]
 
 

@@ -4,12 +4,9 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unified_api.workflows import Binding, Takes, Workflow, inputs_of, narrow
-
-# A busy machine is no fault of ours.
-relaxed = settings(deadline=None)
 
 LARGEST_SEED = 2**64 - 1
 TEXT, WHOLE, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
@@ -281,7 +278,6 @@ def test_what_the_graph_has_is_otherwise_no_matter(stands, takes):
 bounds = st.none() | st.integers(-20, 20)
 
 
-@relaxed
 @given(bounds, bounds, bounds, bounds, st.integers(-25, 25))
 def test_a_number_is_accepted_if_definition_and_input_both_take_it(low, high, least, most, value):
     known = {"minimum": low, "maximum": high}
@@ -303,7 +299,6 @@ def test_a_number_is_accepted_if_definition_and_input_both_take_it(low, high, le
 names = st.lists(st.sampled_from("abcdef"), unique=True)
 
 
-@relaxed
 @given(st.none() | names.filter(bool), names, st.sampled_from("abcdefg"))
 def test_a_choice_is_accepted_if_definition_and_input_both_offer_it(known, offered, value):
     recipe = workflow(value={**TEXT, **({"enum": known} if known else {})}, required=["value"])

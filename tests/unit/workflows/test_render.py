@@ -2,12 +2,9 @@
 
 from copy import deepcopy
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unified_api.workflows import Binding, Workflow, render
-
-# A busy machine is no fault of ours.
-relaxed = settings(deadline=None)
 
 
 def node(class_type, **inputs):
@@ -185,7 +182,6 @@ def workflow_of(graph, images, output):
     )  # fmt: skip
 
 
-@relaxed
 @given(workflows(), st.sets(st.sampled_from(["image2_url", "image3_url"])))
 def test_no_link_dangles_and_nothing_useless_stays_whichever_pictures_are_absent(recipe, given_):
     graph = render(recipe, {}, images=dict.fromkeys(given_, "f.png"), prefix="p")
@@ -197,7 +193,6 @@ def test_no_link_dangles_and_nothing_useless_stays_whichever_pictures_are_absent
     assert set(recipe.outputs.values()) <= graph.keys()
 
 
-@relaxed
 @given(workflows())
 def test_nothing_leaves_the_graph_when_every_picture_is_given(recipe):
     graph = render(recipe, {}, images=dict.fromkeys(recipe.images, "f.png"), prefix="p")

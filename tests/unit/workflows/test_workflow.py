@@ -3,12 +3,9 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unified_api.workflows import Binding, Phrases, Workflow
-
-# A busy machine is no fault of ours.
-relaxed = settings(deadline=None)
 
 LARGEST_SEED = 2**64 - 1
 PROPERTIES = {
@@ -182,7 +179,6 @@ scalar = st.none() | st.booleans() | st.integers() | st.floats() | odd_text
 anything = scalar | st.lists(scalar, max_size=3) | st.dictionaries(odd_text, scalar, max_size=3)
 
 
-@relaxed
 @given(st.dictionaries(st.sampled_from([*PROPERTIES, "other"]) | odd_text, anything, max_size=6))
 def test_whatever_is_sent_is_judged_without_a_crash_and_in_printable_words(parameters):
     violations = workflow().violations(parameters)
@@ -190,7 +186,6 @@ def test_whatever_is_sent_is_judged_without_a_crash_and_in_printable_words(param
     assert all((v.message + v.pointer).encode() for v in violations)
 
 
-@relaxed
 @given(
     st.fixed_dictionaries(
         {"image_url": st.just("a.png")},
@@ -251,7 +246,6 @@ def test_a_seed_that_is_text_is_not_drawn():
     assert "seed" not in completed(properties=properties)
 
 
-@relaxed
 @given(st.integers(0, LARGEST_SEED))
 def test_a_drawn_seed_keeps_within_its_bounds(seed):
     properties = {**PROPERTIES, "seed": {"type": "integer", "minimum": 5, "maximum": 8}}
