@@ -28,7 +28,7 @@ TORCH = "torch==2.13.0"
 #: The oldest that ComfyUI allows, and what the tests on it need.
 OLDEST_AIOHTTP = "aiohttp==3.11.8"
 BESIDE_OLDEST_AIOHTTP = (
-    "pytest pytest-aiohttp pytest-timeout Pillow pydantic jsonschema prometheus-client"
+    "hypothesis pytest pytest-aiohttp pytest-timeout Pillow pydantic jsonschema prometheus-client"
 )
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio"}
 
