@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from PIL import Image
 from unified_api.jobs.disk import Disk
 from unified_api.jobs.engine import Engine
+from unified_api.jobs.errors import QueueFull
 from unified_api.jobs.inputs import Inputs
 from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.notify.webhooks import Webhooks
@@ -250,6 +252,12 @@ async def until(question):
             return answer
         await asyncio.sleep(POLL_SECONDS)
     raise TimeoutError("the answer never came")
+
+
+async def unless_full(accepting):
+    """What it gives; None while there is no room for another job."""
+    with suppress(QueueFull):
+        return await accepting
 
 
 async def stage_of(engine, job):

@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 from unified_api.jobs import run
-from unified_api.jobs.errors import NotReady, OutOfMemory, QueueFull, UnknownJob
+from unified_api.jobs.errors import NotReady, OutOfMemory, UnknownJob
 from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending
+
+from ..fake_host import unless_full
 
 
 class WaitsToPublish(LocalResults):
@@ -75,18 +77,10 @@ async def test_a_job_behind_the_running_one_is_cancelled_without_a_run(engine, b
 async def test_a_job_nobody_took_up_is_cancelled_and_makes_room(bench) -> None:
     engine = await bench.open(fetch_ahead=1, max_pending=1)
     bench.host.gate.clear()
-    *_, waiting = [await bench.until(lambda: _accepted(engine)) for _ in range(4)]
+    *_, waiting = [await bench.until(lambda: unless_full(submit(engine))) for _ in range(4)]
 
     assert (await cancel(engine, waiting)).status is Status.CANCELLED
     assert (await submit(engine)).status is Status.PENDING
-
-
-async def _accepted(engine):
-    """None while another job waits to be taken up."""
-    try:
-        return await submit(engine)
-    except QueueFull:
-        return None
 
 
 async def test_cancelling_twice_tells_the_same(engine, bench) -> None:

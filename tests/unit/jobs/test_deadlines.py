@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from datetime import datetime
 
 import pytest
 from unified_api.jobs import run
-from unified_api.jobs.errors import OutOfMemory, QueueFull
+from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.job import Job, Status
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending
@@ -17,7 +16,7 @@ from unified_api.jobs.store import Store
 from unified_api.routes.listener import application
 from unified_api.routes.service import Surface
 
-from ..fake_host import until
+from ..fake_host import unless_full, until
 
 DRAW = "/api/v1/draw/jobs"
 #: To begin a run on a busy machine.
@@ -76,17 +75,11 @@ async def test_a_job_that_nobody_took_up_is_given_up_and_makes_room(bench) -> No
     engine = await bench.open(fetch_ahead=1, max_pending=1)
     bench.host.gate.clear()
     for _ in range(3):
-        await bench.until(lambda: _accepted(engine))
-    waiting = await bench.until(lambda: _accepted(engine, after=0.05))
+        await bench.until(lambda: unless_full(submit(engine)))
+    waiting = await bench.until(lambda: unless_full(submit(engine, after=0.05)))
 
     assert outcome(await bench.ended(engine, waiting)) == GIVEN_UP
-    assert (await bench.until(lambda: _accepted(engine))).status is Status.PENDING
-
-
-async def _accepted(engine, **more):
-    """None while there is no room."""
-    with suppress(QueueFull):
-        return await submit(engine, **more)
+    assert (await bench.until(lambda: unless_full(submit(engine)))).status is Status.PENDING
 
 
 async def test_a_job_whose_picture_does_not_come_is_given_up(

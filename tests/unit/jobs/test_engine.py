@@ -29,7 +29,7 @@ from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending, Lack
 from unified_api.jobs.store import Store
 
-from ..fake_host import all_taken_up, stage_of
+from ..fake_host import all_taken_up, stage_of, unless_full
 
 
 class HangsBeforePublishing(LocalResults):
@@ -54,6 +54,10 @@ async def accepted(engine, slug, parameters):
 def in_turn(monkeypatch):
     """Nobody overtakes a job that takes its time to begin."""
     monkeypatch.setattr(run, "BEGIN_SECONDS", 60)
+
+
+async def is_publishing(engine, job):
+    return await stage_of(engine, job) is Stage.PUBLISHING
 
 
 def seed_of(prompt):
@@ -172,22 +176,15 @@ async def test_wrong_parameters_are_refused_each_by_name(engine, bench):
 async def test_a_full_queue_refuses_until_there_is_room(bench):
     engine = await bench.open(max_pending=1, fetch_ahead=1)
     bench.host.gate.clear()
-
-    async def is_accepted():
-        try:
-            return await accepted(engine, "draw", {})
-        except QueueFull:
-            return None
-
     # Two in ComfyUI's queue, one ahead, one that waits.
     for _ in range(4):
-        await bench.until(is_accepted)
+        await bench.until(lambda: unless_full(accepted(engine, "draw", {})))
 
     with pytest.raises(QueueFull):
         await engine.submit("draw", {})
 
     bench.host.gate.set()
-    assert await bench.until(is_accepted)
+    assert await bench.until(lambda: unless_full(accepted(engine, "draw", {})))
 
 
 async def test_a_job_that_cannot_be_stored_is_refused_and_the_next_one_is_not(engine, bench):
@@ -351,11 +348,7 @@ async def test_a_picture_that_cannot_be_fetched_ends_the_job_before_any_attempt(
 async def test_a_result_that_cannot_be_stored_waits_for_the_disk_and_not_for_the_gpu(engine, bench):
     shutil.rmtree(bench.results_folder)
     job = await accepted(engine, "draw", {})
-
-    async def is_publishing():
-        return await stage_of(engine, job) is Stage.PUBLISHING
-
-    await bench.until(is_publishing)
+    await bench.until(lambda: is_publishing(engine, job))
     bench.results_folder.mkdir()
 
     done = await bench.ended(engine, job)
@@ -485,11 +478,7 @@ async def test_a_job_that_was_running_runs_again_alone(bench, gallery, picture):
 async def test_finished_files_are_published_after_a_crash_without_another_run(bench):
     engine = await bench.open(results=HangsBeforePublishing(bench.results_folder))
     job = await accepted(engine, "draw", {})
-
-    async def is_publishing():
-        return await stage_of(engine, job) is Stage.PUBLISHING
-
-    await bench.until(is_publishing)
+    await bench.until(lambda: is_publishing(engine, job))
     await bench.crash(engine)
     second = bench.new_host()
 
@@ -502,11 +491,7 @@ async def test_finished_files_are_published_after_a_crash_without_another_run(be
 async def test_files_that_changed_while_we_were_dead_are_made_again(bench):
     engine = await bench.open(results=HangsBeforePublishing(bench.results_folder))
     job = await accepted(engine, "draw", {})
-
-    async def is_publishing():
-        return await stage_of(engine, job) is Stage.PUBLISHING
-
-    await bench.until(is_publishing)
+    await bench.until(lambda: is_publishing(engine, job))
     await bench.crash(engine)
     (left,) = bench.host.output_folder.rglob("*.png")
     left.write_bytes(b"torn")

@@ -9,8 +9,9 @@ from unified_api.routes import mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 
-JOBS = "/api/v1/jobs"
-DRAW = "/api/v1/draw/jobs"
+PREFIX = "/api/v1"
+JOBS = f"{PREFIX}/jobs"
+DRAW = f"{PREFIX}/draw/jobs"
 ALL = ("submit", "read", "cancel")
 
 

@@ -12,12 +12,7 @@ from unified_api.routes.api import API, BESIDE, METRICS, NEEDS, PUBLIC
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 
-from .door import ALL, ANN, bearer, code_of, key, listed, status_for, submitted
-
-PREFIX = "/api/v1"
-JOBS = f"{PREFIX}/jobs"
-DRAW = f"{PREFIX}/draw/jobs"
-
+from .door import ALL, ANN, DRAW, JOBS, PREFIX, bearer, code_of, key, listed, status_for, submitted
 
 # Keys
 

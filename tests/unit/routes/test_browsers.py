@@ -3,11 +3,7 @@
 import pytest
 from unified_api.routes.auth import Keyring
 
-from .door import bearer, code_of
-
-PREFIX = "/api/v1"
-JOBS = f"{PREFIX}/jobs"
-DRAW = f"{PREFIX}/draw/jobs"
+from .door import DRAW, JOBS, PREFIX, bearer, code_of
 
 
 def origin(value, **more):

@@ -6,10 +6,7 @@ import pytest
 from multidict import CIMultiDict
 from unified_api.routes.auth import Keyring
 
-from .door import bearer, code_of, key, listed
-
-PREFIX = "/api/v1"
-DRAW = f"{PREFIX}/draw/jobs"
+from .door import DRAW, bearer, code_of, key, listed
 
 
 async def post_with(client, idempotency_key, body=None, name="ann"):

@@ -6,10 +6,7 @@ import pytest
 from unified_api.routes.auth import Keyring
 from unified_api.routes.limits import Limits, Quota, Rate
 
-from .door import ANN, bearer, code_of, key, status_for, submitted
-
-PREFIX = "/api/v1"
-DRAW = f"{PREFIX}/draw/jobs"
+from .door import ANN, DRAW, bearer, code_of, key, status_for, submitted
 
 
 async def test_a_flood_is_stopped_by_key_and_told_when_to_come_back(door):

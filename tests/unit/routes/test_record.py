@@ -6,10 +6,7 @@ from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 from yarl import URL
 
-from .door import ANN, bearer, key, secret_of, submitted
-
-PREFIX = "/api/v1"
-DRAW = f"{PREFIX}/draw/jobs"
+from .door import ANN, DRAW, PREFIX, bearer, key, secret_of, submitted
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unified_api.workflows import Binding, Takes, Workflow, inputs_of, narrow
+from unified_api.workflows import Binding, Takes, inputs_of, narrow
+
+from .bare import bare
 
 LARGEST_SEED = 2**64 - 1
 TEXT, WHOLE, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
@@ -16,25 +18,13 @@ OTHER = Binding("10", "Upscale", "value")
 
 def workflow(*, required=(), images=None, places=(PLACE,), stands=0, **properties):
     """Every parameter is bound to all the places; `stands` is what the graph has there."""
-    return Workflow(
-        slug="test",
-        title="Test",
-        description="A test.",
-        schema={
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(required),
-            "properties": properties,
-        },
+    return bare(
+        properties,
+        required=required,
         graph={p.node: {"class_type": p.class_type, "inputs": {"value": stands}} for p in places},
         bindings=dict.fromkeys(properties, tuple(places)),
         images=images or {},
-        phrases=None,
         outputs={"image": "9"},
-        extension="png",
-        models={},
-        warmup=None,
-        revision="0" * 12,
     )
 
 

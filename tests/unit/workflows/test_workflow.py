@@ -5,7 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unified_api.workflows import Binding, Phrases, Workflow
+from unified_api.workflows import Binding, Phrases
+
+from .bare import bare
 
 LARGEST_SEED = 2**64 - 1
 PROPERTIES = {
@@ -27,25 +29,13 @@ PHRASES = Phrases(
 
 
 def workflow(properties=PROPERTIES, required=("image_url",), phrases=None):
-    return Workflow(
-        slug="test",
-        title="Test",
-        description="A test.",
-        schema={
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(required),
-            "properties": properties,
-        },
+    return bare(
+        properties,
+        required=required,
         graph={"1": {"class_type": "Node", "inputs": dict.fromkeys(properties)}},
         bindings={name: (Binding("1", "Node", name),) for name in properties},
-        images={},
         phrases=phrases,
         outputs={"image": "1"},
-        extension="png",
-        models={},
-        warmup=None,
-        revision="0" * 12,
     )
 
 
