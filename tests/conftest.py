@@ -4,6 +4,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+pytest_plugins = ["tests.common.runs"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

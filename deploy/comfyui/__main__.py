@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     elif verb == "serve":
         serve(ready_comfyui(), options)
     elif verb == "test":
-        return run_checks(everything_for_tests(), options)
+        return run_checks(everything_for_tests, options)
     elif verb == "kills":
         return run_kills(everything_for_tests(), options)
     elif verb == "doctor":

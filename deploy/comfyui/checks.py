@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from .browser import UNTESTED, has_chromium
 from .places import PACKAGE, PACKAGES, ROOT, link_to_clone
@@ -20,46 +24,109 @@ ON_OLDEST_AIOHTTP = (
     "routes/test_limits",
     "routes/test_listener",
 )
+#: Longer than this, nobody runs the tests twice.
+WARN_SECONDS = 12 * 60
+#: Tests wait for clocks and processes half of their time, so that two share a core.
+PROCESSES = min(16, 2 * (os.cpu_count() or 1))
+#: By file, since tests of a file share servers; those that start a ComfyUI come first.
+SPREAD = ["--numprocesses", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
-def run_checks(python: Path, pytest_arguments: list[str]) -> int:
-    """Runs all of them, also after one has failed; the status is 0 only if all were clean."""
-    checks = {
-        "ruff check": (python, ["ruff", "check", "."]),
-        "ruff format": (python, ["ruff", "format", "--check", "."]),
-        "mypy": (python, ["mypy", "-p", "unified_api"]),
-    }
-    if not pytest_arguments:
-        oldest = python_with_oldest_aiohttp()
-        files = [f"tests/unit/{name}.py" for name in ON_OLDEST_AIOHTTP]
-        checks["pytest on the oldest aiohttp"] = (
-            oldest,
-            ["pytest", "-p", "no:cacheprovider", *files],
-        )
-    checks["pytest"] = (python, ["pytest", "--durations=15", *pytest_arguments])
+class Check(NamedTuple):
+    """A module that one of our Pythons runs."""
+
+    name: str
+    python: Path
+    call: list[str]
+
+
+class Result(NamedTuple):
+    name: str
+    seconds: float
+    status: int = 0
+    output: str = ""
+
+
+def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
+    """Runs all of them, also after one has failed; the status is 0 only if all were clean.
+
+    With a part of the tests for `arguments`, pytest alone.
+    """
+    began = time.monotonic()
+    python = prepare()
     # mypy takes the name of a package from its folder.
     link_to_clone(PACKAGE)
-    failed = [
-        name
-        for name, (with_python, call) in checks.items()
-        if not is_clean(with_python, name, call)
+    prepared = Result("preparing", time.monotonic() - began)
+    with ThreadPoolExecutor() as pool:
+        beside = [pool.submit(captured, check) for check in beside_pytest(python, arguments)]
+        tested = shown(pytest_with(python, arguments))
+        results = [prepared, *(each.result() for each in beside), tested]
+    for result in results:
+        say(f"== {result.name}\n{result.output}" if result.output else "")
+    return report(results, time.monotonic() - began)
+
+
+def pytest_with(python: Path, arguments: list[str]) -> Check:
+    spread = [] if names_tests(arguments) else SPREAD
+    return Check("pytest", python, ["pytest", "--durations=10", *spread, *arguments])
+
+
+def names_tests(arguments: list[str]) -> bool:
+    """Whether so few are asked for that one process is sooner done."""
+    return any(word == "-k" or "::" in word or word.endswith(".py") for word in arguments)
+
+
+def beside_pytest(python: Path, arguments: list[str]) -> list[Check]:
+    """What else there is to check in a whole run, or in the first of its parts."""
+    options = set(arguments) - {"--full"}
+    if options and not any(option.startswith("1/") for option in options):
+        return []
+    files = [f"tests/unit/{name}.py" for name in ON_OLDEST_AIOHTTP]
+    pytest = ["pytest", "-p", "no:cacheprovider", *files]
+    return [
+        Check("ruff check", python, ["ruff", "check", "."]),
+        Check("ruff format", python, ["ruff", "format", "--check", "."]),
+        Check("mypy", python, ["mypy", "-p", "unified_api"]),
+        Check("pytest on the oldest aiohttp", python_with_oldest_aiohttp(), pytest),
     ]
+
+
+def shown(check: Check) -> Result:
+    """Its output goes where ours does."""
+    return result_of(check)
+
+
+def captured(check: Check) -> Result:
+    """Its output is kept, so that it does not mix with that of another."""
+    return result_of(check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def result_of(check: Check, **streams: int) -> Result:
+    began = time.monotonic()
+    # Hundreds of Pythons start in a run: what one has compiled, the others need not compile again.
+    environment = {**os.environ, "MYPYPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": ""}
+    call = [str(check.python), "-m", *check.call]
+    done = subprocess.run(call, cwd=ROOT, env=environment, check=False, text=True, **streams)
+    return Result(check.name, time.monotonic() - began, done.returncode, done.stdout or "")
+
+
+def report(results: Iterable[Result], seconds: float) -> int:
+    for result in results:
+        say(f"{result.seconds:6.0f} s  {result.name}{'' if result.status == 0 else ': FAILED'}")
+    say(f"{seconds:6.0f} s  together")
+    if seconds > WARN_SECONDS:
+        say(f"WARNING: more than {WARN_SECONDS // 60} minutes. Nobody waits for that twice.")
     if not has_chromium():
         say(UNTESTED)
+    failed = [result.name for result in results if result.status != 0]
     say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")
     return 1 if failed else 0
-
-
-def is_clean(python: Path, name: str, call: list[str]) -> bool:
-    say(f"== {name}")
-    environment = {**os.environ, "MYPYPATH": str(PACKAGES)}
-    done = subprocess.run([str(python), "-m", *call], cwd=ROOT, env=environment, check=False)
-    return done.returncode == 0
 
 
 def run_kills(python: Path, rounds: list[str]) -> int:
     """The longer crash test; its own exit status."""
     script = ROOT / "tests" / "comfyui" / "kills.py"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "aws")}
+    paths = (ROOT, ROOT / "tests" / "aws")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     command = [str(python), str(script), *rounds]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

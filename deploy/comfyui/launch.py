@@ -6,12 +6,13 @@ SIGINT and SIGTERM end ComfyUI in the same orderly way, also where a shell had t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import runpy
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SHIMS = Path(__file__).resolve().parent / "shims"
@@ -19,25 +20,31 @@ NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def main() -> None:
-    end_alike_on_both_signals()
+    tree, options = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    with ending_in_order():
+        sys.path[:] = [entry for entry in sys.path if not is_our_folder(entry)]
+        stand_in_for_torchaudio(may_import=on_cpu(options))
+        # The declarations live as long as the object that made them: to the end of the run.
+        _kept = schemas_for_torchvision() if on_cpu(options) else None
+        run(tree, options)
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block alike, and without a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
-        launch(Path(sys.argv[1]).absolute(), sys.argv[2:])
+        yield
     except KeyboardInterrupt:
         print("Stopped before ComfyUI was up", flush=True)
 
 
-def launch(tree: Path, options: list[str]) -> None:
-    sys.path[:] = [str(tree), *(entry for entry in sys.path if not is_our_folder(entry))]
-    stand_in_for_torchaudio(may_import=on_cpu(options))
-    # The declarations live as long as the object that made them: to the end of the run.
-    _kept = schemas_for_torchvision() if on_cpu(options) else None
+def run(tree: Path, options: list[str]) -> None:
+    """Run ComfyUI in this process, to its end."""
+    sys.path.insert(0, str(tree))
     sys.argv = [str(tree / "main.py"), *options]
     runpy.run_path(sys.argv[0], run_name="__main__")
-
-
-def end_alike_on_both_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
 
 
 def is_our_folder(entry: str) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 
 import boto3
 
+from tests.common.ports import HOST, free_port
+
 START_SECONDS = 60.0
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 #: The signatures of URLs are checked against these.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -82,12 +83,6 @@ def start_moto(folder: Path) -> Emulator:
 
 def start_ministack(folder: Path) -> Emulator:
     return Emulator(["-c", "from ministack.app import main; main()"], folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-HOST = "127.0.0.1"
+from tests.common.ports import HOST, free_port
+
 WAIT_SECONDS = 20.0
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
 
@@ -154,7 +155,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._port = 0
+        self._port = free_port()
         self.open()
         return self
 
@@ -210,7 +211,6 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, HOST, self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
         self._server.close()

@@ -16,11 +16,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from emulators import HOST, free_port
 from fault_proxy import Exchange, Fault, FaultProxy, hang, nothing, operation
 from tasks import Deployment
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.orchestrator import host_of
+
+from tests.common.ports import HOST, free_port
 
 START_SECONDS = 30.0
 #: What is accepted and not sent is sent again within this time.

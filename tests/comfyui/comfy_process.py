@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psutil
 import requests
+
+from tests.common.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDED = ROOT / ".comfyui"
@@ -21,6 +22,7 @@ PYTHON = PROVIDED / "venv" / "bin" / "python"
 DEFINITIONS = Path(__file__).parent / "definitions"
 PLUGIN = "unified-api.plugin"
 
+LAUNCHER = ROOT / "deploy" / "comfyui" / "launch.py"
 START_SECONDS = 120
 FINAL = ("completed", "failed", "cancelled")
 T = TypeVar("T")
@@ -34,6 +36,18 @@ def wait_until(look: Callable[[], T], *, seconds: float = 30, every: float = 0.0
             return answer
         time.sleep(every)
     raise AssertionError(f"not within {seconds} s: {look}")
+
+
+class Process(Protocol):
+    """What is used of a process, however it was started."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class ComfyProcess:
@@ -61,31 +75,31 @@ class ComfyProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / f"comfyui-{self.port}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         _furnish(base, self.nodes)
 
     # -- life ----------------------------------------------------------------------------------
 
     def start(self) -> ComfyProcess:
-        command = [
-            *(str(PYTHON), str(ROOT / "deploy" / "comfyui" / "launch.py"), str(self.tree)),
+        options = [
             *("--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"),
             *("--listen", "127.0.0.1", "--port", str(self.port)),
             *("--base-directory", str(self.base), "--disable-all-custom-nodes"),
             *("--whitelist-custom-nodes", *(Path(node).name for node in self.nodes)),
             *self.options,
         ]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Compiled once, every later start is some seconds shorter.
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **self.environment},
-            )
+        # Compiled once, every later start is some seconds shorter.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **self.environment}
+        self._process = self._spawn(options, environment)
         wait_until(self._answers, seconds=START_SECONDS, every=0.2)
         return self
+
+    def _spawn(self, options: list[str], environment: dict[str, str]) -> Process:
+        command = [str(PYTHON), str(LAUNCHER), str(self.tree), *options]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
 
     def kill(self) -> None:
         """As a crash does it: at once, with nothing tidied up."""
@@ -221,9 +235,3 @@ def _furnish(base: Path, nodes: tuple[str, ...]) -> None:
 
 def _texts(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from browser import chromium, open_page
-from comfy_process import ComfyProcess, free_port
+from comfy_process import ComfyProcess
+from forked import ForkedComfy
 from picture_server import PictureServer
 from PIL import Image
+
+from tests.common.ports import free_port
 
 __all__ = ["chromium", "open_page"]
 
@@ -62,12 +65,20 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
 
 @pytest.fixture
 def start_comfy(tmp_path: Path, allowed: dict[str, str]) -> Iterator[StartComfy]:
-    """Start a ComfyUI of one's own, to be killed or misconfigured."""
+    """Start a ComfyUI of one's own, to be killed or misconfigured.
+
+    Where the environment is for Python itself, pass `kind=ComfyProcess`: a new interpreter.
+    """
     started: list[ComfyProcess] = []
 
-    def start(version: str = NEWEST, base: Path | None = None, **more: Any) -> ComfyProcess:
+    def start(
+        version: str = NEWEST,
+        base: Path | None = None,
+        kind: type[ComfyProcess] = ForkedComfy,
+        **more: Any,
+    ) -> ComfyProcess:
         base = base or tmp_path / f"base {len(started)}"
-        process = ComfyProcess(version, base, **{**allowed, **more})
+        process = kind(version, base, **{**allowed, **more})
         started.append(process)
         return process.start()
 

@@ -17,8 +17,11 @@ from threading import Event, Thread
 from typing import Any
 
 import requests
-from comfy_process import DEFINITIONS, FINAL, ROOT, ComfyProcess, wait_until
-from emulators import CREDENTIALS, Emulator, free_port, start_moto
+from comfy_process import DEFINITIONS, FINAL, ROOT, wait_until
+from emulators import CREDENTIALS, Emulator, start_moto
+from forked import ForkedComfy
+
+from tests.common.ports import free_port
 
 VERSION = "0.30.0"
 NODES = ("fault_points",)
@@ -150,7 +153,7 @@ class Fleet:
         }
 
 
-class Worker(ComfyProcess):
+class Worker(ForkedComfy):
     """One that can also be held up, as a machine is that swaps or is migrated."""
 
     def pause(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 import requests
 from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST
+from forked import ForkedComfy
 from kill_points import BEFORE_THE_COMMIT, POINTS
 from picture_server import PictureServer
 
@@ -17,7 +18,7 @@ def comfy(
 ) -> Iterator[ComfyProcess]:
     """One that is killed and started again by each test; how it is left, the next one finds it."""
     base = tmp_path_factory.mktemp("crashes")
-    process = ComfyProcess(NEWEST, base, nodes=("fault_points",), **allowed)
+    process = ForkedComfy(NEWEST, base, nodes=("fault_points",), **allowed)
     yield process.start()
     process.kill()
 

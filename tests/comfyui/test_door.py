@@ -9,6 +9,8 @@ import requests
 from comfy_process import ROOT, ComfyProcess, wait_until
 from conftest import StartComfy
 
+from tests.common.ports import free_port
+
 HANDSHAKE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -22,12 +24,6 @@ def key_command(base: Path, *arguments: str) -> str:
     command = [str(ROOT / "install.sh"), "key", *arguments, "--user-folder", str(base / "user")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def statuses(comfy: ComfyProcess, png: bytes, headers: dict[str, str]) -> dict[str, int]:

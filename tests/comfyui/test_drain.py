@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST, OLDEST
+from forked import ForkedComfy
 
 DRAIN_SECONDS = 20
 END_SECONDS = 60
@@ -58,7 +59,7 @@ def metadata() -> Iterator[Metadata]:
 def comfy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComfyProcess]:
     """One that is yet to be started."""
     version = getattr(request, "param", NEWEST)
-    process = ComfyProcess(version, tmp_path, UNIFIED_API_DRAIN_SECONDS=str(DRAIN_SECONDS))
+    process = ForkedComfy(version, tmp_path, UNIFIED_API_DRAIN_SECONDS=str(DRAIN_SECONDS))
     yield process
     process.kill()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from comfy_process import DEFINITIONS, ComfyProcess, wait_until
 from conftest import NEWEST, StartComfy
+from forked import ForkedComfy
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_store_that_cannot_be_written_refuses_jobs_in_clear_words(
 
 
 def test_a_read_only_store_refuses_jobs_in_clear_words(tmp_path: Path, small_disk: Path) -> None:
-    comfy = ComfyProcess(NEWEST, tmp_path / "base")
+    comfy = ForkedComfy(NEWEST, tmp_path / "base")
     shutil.rmtree(comfy.user_folder)
     comfy.user_folder.symlink_to(small_disk, target_is_directory=True)
     (comfy.user_folder / "workflows").symlink_to(DEFINITIONS)
@@ -153,6 +154,7 @@ def test_a_clock_that_jumps_loses_and_delays_nothing(
     clock = tmp_path / "clock"
     clock.write_text("+0")
     comfy = start_comfy(
+        kind=ComfyProcess,
         LD_PRELOAD=str(library),
         FAKETIME_TIMESTAMP_FILE=str(clock),
         FAKETIME_NO_CACHE="1",

@@ -16,7 +16,7 @@ ASCII_ONLY = {
 def test_a_console_without_chinese_loses_no_line_and_no_job(
     start_comfy: StartComfy, png: bytes
 ) -> None:
-    comfy: ComfyProcess = start_comfy(**ASCII_ONLY)
+    comfy: ComfyProcess = start_comfy(kind=ComfyProcess, **ASCII_ONLY)
 
     reply = comfy.post(
         "/api/v1/image-resize/jobs",

@@ -16,6 +16,7 @@ from conftest import NEWEST
 from emulators import CREDENTIALS, start_moto
 from fault_proxy import FaultProxy
 from fleet import PATH, Orchestrator
+from forked import ForkedComfy
 from recording_proxy import Grant, Use, grants, record
 
 #: Its servers start within the first test.
@@ -49,7 +50,7 @@ def used(stack: Stack, tmp_path_factory: pytest.TempPathFactory, png: bytes) -> 
         orchestrator = Orchestrator(
             folder / "log", {**stack.orchestrator, **by_way_of(one), "UNIFIED_API_KEYS": ""}
         )
-        worker = ComfyProcess(NEWEST, folder / "worker", **{**stack.worker, **by_way_of(other)})
+        worker = ForkedComfy(NEWEST, folder / "worker", **{**stack.worker, **by_way_of(other)})
         try:
             live(stack, orchestrator, worker, png, used["worker"])
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST, OLDEST
+from forked import ForkedComfy
 from PIL import Image
 from unified_api.workflows import LIBRARY, Catalog
 
@@ -17,11 +18,11 @@ ASPECT = (96, 64)
 SIZE = (1248, 832)
 
 
-@pytest.fixture(scope="module", params=[NEWEST, pytest.param(OLDEST, marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[NEWEST, pytest.param(OLDEST, marks=pytest.mark.full)])
 def comfy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyProcess]:
-    process = ComfyProcess(
+    process = ForkedComfy(
         request.param,
         tmp_path_factory.mktemp("qwen"),
         nodes=("tiny_qwen",),

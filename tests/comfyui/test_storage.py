@@ -12,6 +12,7 @@ from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST
 from emulators import CREDENTIALS, Emulator, start_moto
 from fault_proxy import FaultProxy, answer
+from forked import ForkedComfy
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -36,7 +37,7 @@ def proxy(moto: Emulator) -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def comfy(tmp_path_factory: pytest.TempPathFactory, proxy: FaultProxy) -> Iterator[ComfyProcess]:
-    process = ComfyProcess(
+    process = ForkedComfy(
         NEWEST,
         tmp_path_factory.mktemp("storage"),
         **CREDENTIALS,

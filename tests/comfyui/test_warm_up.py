@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from comfy_process import DEFINITIONS, ComfyProcess, wait_until
 from conftest import NEWEST, OLDEST
+from forked import ForkedComfy
 
 SLUG, TAG = "warmed", "warm-up"
 SHORT, LONG = 8, 50
@@ -22,7 +23,7 @@ PROMPTLY = 15
 @pytest.fixture
 def comfy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComfyProcess]:
     """One that is yet to be started."""
-    process = ComfyProcess(getattr(request, "param", NEWEST), tmp_path)
+    process = ForkedComfy(getattr(request, "param", NEWEST), tmp_path)
     yield process
     process.kill()
 

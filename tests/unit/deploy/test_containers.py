@@ -24,10 +24,11 @@ from unified_api import __version__
 from unified_api.deploy.comfyui.demo import finished, submit
 from unified_api.deploy.comfyui.places import own_tree
 from unified_api.deploy.comfyui.provide import NEWEST
-from unified_api.deploy.comfyui.server import free_port
 from unified_api.jobs.drain import HAND_BACK_SECONDS, LEAVE_SECONDS
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.orchestrator import SHUTDOWN_SECONDS
+
+from tests.common.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "containers"

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from unified_api.deploy.comfyui.server import free_port
+
+from tests.common.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 STUB = """#!/bin/sh

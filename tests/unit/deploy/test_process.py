@@ -8,7 +8,8 @@ import sys
 import pytest
 from unified_api.deploy.comfyui.process import is_up, serving
 from unified_api.deploy.comfyui.report import Failure
-from unified_api.deploy.comfyui.server import free_port
+
+from tests.common.ports import free_port
 
 
 @pytest.fixture

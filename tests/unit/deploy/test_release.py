@@ -23,7 +23,8 @@ from PIL import Image
 from unified_api.deploy.comfyui import places
 from unified_api.deploy.comfyui.__main__ import HELP
 from unified_api.deploy.comfyui.process import serving
-from unified_api.deploy.comfyui.server import free_port
+
+from tests.common.ports import free_port
 
 if sys.version_info >= (3, 11):
     import tomllib

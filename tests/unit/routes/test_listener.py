@@ -14,6 +14,8 @@ from unified_api.routes import Listener, lock, mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 
+from tests.common.ports import free_port
+
 PREFIX = "/api/v1"
 DRAW = f"{PREFIX}/draw/jobs"
 COMFYUI = "http://127.0.0.1:8188"
@@ -25,12 +27,6 @@ def key(name, secret, *scopes):
 
 
 KEYRING = Keyring([key("root", SECRET, "admin"), key("reader", READER, "read", "submit")])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
