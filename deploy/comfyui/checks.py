@@ -54,15 +54,17 @@ def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
     """
     began = time.monotonic()
     python = prepare()
+    others = beside_pytest(python, arguments)
     # mypy takes the name of a package from its folder.
     link_to_clone(PACKAGE)
     prepared = Result("preparing", time.monotonic() - began)
     with ThreadPoolExecutor() as pool:
-        beside = [pool.submit(captured, check) for check in beside_pytest(python, arguments)]
+        beside = [pool.submit(captured, check) for check in others]
         tested = shown(pytest_with(python, arguments))
         results = [prepared, *(each.result() for each in beside), tested]
     for result in results:
-        say(f"== {result.name}\n{result.output}" if result.output else "")
+        if result.output:
+            say(f"== {result.name}\n{result.output}")
     return report(results, time.monotonic() - began)
 
 
@@ -93,20 +95,28 @@ def beside_pytest(python: Path, arguments: list[str]) -> list[Check]:
 
 def shown(check: Check) -> Result:
     """Its output goes where ours does."""
-    return result_of(check)
+    return result_of(check, output=None)
 
 
 def captured(check: Check) -> Result:
     """Its output is kept, so that it does not mix with that of another."""
-    return result_of(check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return result_of(check, output=subprocess.PIPE)
 
 
-def result_of(check: Check, **streams: int) -> Result:
+def result_of(check: Check, *, output: int | None) -> Result:
     began = time.monotonic()
     # Hundreds of Pythons start in a run: what one has compiled, the others need not compile again.
     environment = {**os.environ, "MYPYPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": ""}
     call = [str(check.python), "-m", *check.call]
-    done = subprocess.run(call, cwd=ROOT, env=environment, check=False, text=True, **streams)
+    done = subprocess.run(
+        call,
+        cwd=ROOT,
+        env=environment,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     return Result(check.name, time.monotonic() - began, done.returncode, done.stdout or "")
 
 

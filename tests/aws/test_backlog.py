@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fault_proxy import Exchange, FaultProxy, operation, refuse_operation
+from marks import on_each_emulator
 from tasks import PATH, Deployment, new_job
 from unified_api.sqs_bridge.aws import AwsFailed
 from unified_api.sqs_bridge.backlog import Backlog
 from unified_api.sqs_bridge.task_index import TaskIndex
 from unified_api.sqs_bridge.task_table import TaskTable
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 #: An answer to a query holds no more.
 PART_BYTES = 2**20

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import Exchange, Fault, FaultProxy, lose_answer, operation, refuse_operation
+from marks import on_each_emulator
 from tasks import Deployment, new_job
 from unified_api.jobs.job import Job
 from unified_api.sqs_bridge.aws import Aws, AwsFailed
@@ -17,7 +18,7 @@ from unified_api.sqs_bridge.message import LARGEST_SENT_BYTES
 from unified_api.sqs_bridge.outbox import Outbox
 from unified_api.sqs_bridge.task_table import TaskTable
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 MANY = 25
 

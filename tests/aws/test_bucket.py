@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from bucket_objects import KEY, keys, new_object, stored
 from fault_proxy import FaultProxy
+from marks import on_each_emulator
 from unified_api.jobs.errors import InputFetchFailed, ObjectTaken
 from unified_api.jobs.s3.bucket import Bucket
 from unified_api.jobs.s3.client import S3
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 
 async def test_an_object_is_stored_with_what_is_told_of_it(

@@ -9,10 +9,9 @@ from uuid import uuid4
 import boto3
 import pytest
 from emulators import CREDENTIALS, Emulator
+from marks import on_each_emulator
 from unified_api.deploy.aws.create import create, create_bucket, create_queues, create_table
 from unified_api.sqs_bridge.task_index import INDEX
-
-EVERYWHERE = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def attributes(emulator: Emulator, url: str) -> dict[str, str]:
     return found
 
 
-@EVERYWHERE
+@on_each_emulator
 def test_a_message_that_nobody_can_handle_ends_in_the_dead_letter_queue(
     emulator: Emulator, name: str
 ) -> None:
@@ -55,7 +54,7 @@ def test_a_second_queue_is_made_on_demand_with_dead_letters_of_its_own(
     assert two == {**one, "UNIFIED_API_SQS_HIGH_QUEUE_URL": high_url}
 
 
-@EVERYWHERE
+@on_each_emulator
 def test_the_table_has_what_lists_and_the_end_of_items_need(emulator: Emulator, name: str) -> None:
     create_table(emulator.dynamodb, name)
 
@@ -70,7 +69,7 @@ def test_the_table_has_what_lists_and_the_end_of_items_need(emulator: Emulator, 
     assert ends["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}
 
 
-@EVERYWHERE
+@on_each_emulator
 def test_what_is_there_already_is_left_as_it_is(emulator: Emulator, name: str) -> None:
     def create() -> str:
         create_bucket(emulator.s3, name)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from bucket_objects import keys
 from fault_proxy import FaultProxy, answer, lose_answer, operation, refuse_operation
+from marks import on_each_emulator
 from tasks import DAY, LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import UnknownJob
 from unified_api.jobs.job import Job
@@ -81,7 +82,7 @@ GONE = (404, "unknown_job")
 # What goes
 
 
-@pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+@on_each_emulator
 async def test_a_deleted_job_is_known_to_nobody(client: Any, complete: Complete) -> None:
     job_id, other = await complete(), await complete()
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from emulators import CREDENTIALS, REGION, Emulator
 from fault_proxy import Exchange, FaultProxy, answer, operation, refuse_operation
+from marks import on_each_emulator
 from tasks import Deployment
 from unified_api.deploy.aws.create import create_queues, create_table
 from unified_api.jobs.settings import Settings
@@ -21,7 +22,6 @@ from unified_api.sqs_bridge.doctor.examination import Examination
 from unified_api.sqs_bridge.doctor.finding import LEVELS, Finding, Level, as_text, ok
 
 IAM = Path(__file__).resolve().parents[2] / "deploy" / "iam"
-EVERYWHERE = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 ROLES = {"worker": WORKER, "orchestrator": ORCHESTRATOR}
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:{q}"
 DEAD = f"{QUEUE}-dead"
@@ -184,7 +184,7 @@ def messages(emulator: Emulator, queue_url: str | None) -> dict[str, int]:
     return {kind: int(told["Attributes"][name]) for kind, name in kinds.items()}
 
 
-@EVERYWHERE
+@on_each_emulator
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_visit_leaves_tasks_queues_table_and_bucket_as_they_were(
     visit: Visit, deployment: Deployment, emulator: Emulator, bucket_name: str, role: str

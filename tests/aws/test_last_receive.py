@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, operation, refuse_operation
+from marks import on_each_emulator
 from tasks import HELD, PATH, Deployment
 from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.health import State
@@ -32,7 +33,7 @@ def has_ended(deployment: Deployment, task_id: str) -> bool:
     return bool(deployment.item(task_id).get("status") == "completed")
 
 
-@pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+@on_each_emulator
 async def test_a_run_that_may_be_tried_again_is(
     hire: Any, deployment: Deployment, unlucky: FakeHost
 ) -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import on_each_emulator
 from tasks import PATH, Deployment, Worker
 from unified_api.jobs.health import State
 from unified_api.sqs_bridge.task_table import TaskTable
 
 from ..unit.fake_host import SlowHost, painted, until
 
-both = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 
-
-@both
+@on_each_emulator
 async def test_a_task_of_the_running_system_is_told_as_its_readers_expect(
     hire: Any, deployment: Deployment
 ) -> None:

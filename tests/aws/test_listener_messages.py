@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, operation
+from marks import on_each_emulator
 from tasks import PATH, Deployment
 from unified_api.jobs.health import State
 from unified_api.jobs.prompt import Lack
@@ -16,7 +17,6 @@ from unified_api.workflows import Takes
 
 from ..unit.fake_host import FakeHost, until
 
-both = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
 UNKNOWN = "/api/v1/unknown/jobs"
 #: Only `draw` cannot run then, since `edit` gives this input itself.
 LACK = Lack("1", "image", "is missing")
@@ -54,7 +54,7 @@ BAD = {
 }
 
 
-@both
+@on_each_emulator
 async def test_what_is_no_task_goes_to_the_dead_letters_and_the_next_is_served(
     hire: Any, deployment: Deployment
 ) -> None:
@@ -133,7 +133,7 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
     assert deployment.item("newer")["status"] == "pending"
 
 
-@both
+@on_each_emulator
 async def test_bad_parameters_fail_their_task_at_once(hire: Any, deployment: Deployment) -> None:
     bad = {
         name: deployment.send(body)

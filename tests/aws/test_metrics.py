@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from emulators import REGION
 from fault_proxy import FaultProxy, operation, refuse_operation
+from marks import on_each_emulator
 from prometheus_client.parser import text_string_to_metric_families
 from tasks import PATH, Deployment, deploy
 from unified_api.jobs.engine import Engine
@@ -139,7 +140,7 @@ def counts(depth: Depth, queue: str = "normal") -> list[float]:
     return [depth.count(queue, state) for state in ("visible", "in_flight")]
 
 
-@pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+@on_each_emulator
 async def test_messages_that_wait_and_messages_that_are_held_are_told_apart(
     depth: Depth, deployment: Deployment
 ) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from bucket_objects import new_object
 from fault_proxy import FaultProxy
+from marks import on_each_emulator
 from unified_api.jobs.job import Output
 from unified_api.jobs.links import WEEK_SECONDS, PresignedLinks
 from unified_api.jobs.s3.bucket import Bucket
@@ -28,7 +29,7 @@ def output_of(bucket: Bucket) -> Output:
     )
 
 
-@pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+@on_each_emulator
 async def test_anybody_can_read_a_presigned_url(bucket: Bucket) -> None:
     await bucket.put_once(new_object(b"picture", key=KEY))
     link = await PresignedLinks(bucket, seconds=600).link(output_of(bucket))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy, lose_answer, operation
+from marks import on_each_emulator
 from tasks import DAY, LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import DeadlineExceeded, ExecutionFailed
 from unified_api.jobs.job import Job, Status, Webhook
@@ -16,7 +17,7 @@ from unified_api.sqs_bridge.task_table import TaskTable
 
 from ..unit.fake_host import until
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 LEASE = 120.0
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from bucket_objects import keys, new_object, stored
 from fault_proxy import FaultProxy, answer, lose_answer
+from marks import on_each_emulator
 from unified_api.jobs.errors import ObjectTaken, OutputLost, StorageDenied, UnknownOutput
 from unified_api.jobs.job import Job
 from unified_api.jobs.links import CdnLinks, key_of
@@ -18,7 +19,7 @@ from unified_api.jobs.s3.bucket import Bucket
 from unified_api.jobs.s3.client import S3
 from unified_api.jobs.s3.results import S3Results
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 RenderJob = Callable[..., Job]
 

@@ -6,15 +6,15 @@ import random
 import time
 from typing import Any
 
-import pytest
 from fault_proxy import FaultProxy
+from marks import on_each_emulator
 from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.job import Status
 from unified_api.sqs_bridge.claim import Claim
 from unified_api.sqs_bridge.task_index import TaskIndex
 from unified_api.sqs_bridge.task_table import TaskTable
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_each_emulator
 
 
 async def paged(index: TaskIndex, limit: int, **narrowed: Any) -> list[list[str]]:

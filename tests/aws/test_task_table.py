@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fault_proxy import Exchange, FaultProxy, operation
+from marks import on_both_emulators
 from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.errors import ExecutionFailed, JobFailed
 from unified_api.jobs.job import Job, Output, Status
@@ -17,7 +18,7 @@ from unified_api.sqs_bridge.claim import Claim, HeldByOther, Hold, Terminal
 from unified_api.sqs_bridge.task_item import UnreadableItem
 from unified_api.sqs_bridge.task_table import TaskTable
 
-pytestmark = pytest.mark.parametrize("emulator", ["moto", "ministack"], indirect=True)
+pytestmark = on_both_emulators
 
 LEASE = 120.0
 URL = "https://cdn.example/a.png"

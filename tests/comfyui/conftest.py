@@ -19,6 +19,9 @@ from tests.common.ports import free_port
 __all__ = ["chromium", "open_page"]
 
 NEWEST, OLDEST = "0.30.0", "0.16.3"
+#: For `parametrize`, and for fixtures of these names.
+EACH_VERSION = [NEWEST, pytest.param(OLDEST, marks=pytest.mark.full)]
+EACH_SHARED = ["newest", pytest.param("oldest", marks=pytest.mark.full)]
 #: Nobody listens there.
 NOBODY = "127.0.0.1:9"
 RECEIVER_SECRET = "whsec_" + "c2hhcmVkIHdpdGggdGhlIHJlY2VpdmVyIQ=="
@@ -51,14 +54,14 @@ def allowed(pictures: PictureServer, receiver_place: str) -> dict[str, str]:
 def newest(
     tmp_path_factory: pytest.TempPathFactory, allowed: dict[str, str]
 ) -> Iterator[ComfyProcess]:
-    process = ComfyProcess(NEWEST, tmp_path_factory.mktemp("newest"), **allowed).start()
+    process = ForkedComfy(NEWEST, tmp_path_factory.mktemp("newest"), **allowed).start()
     yield process
     process.kill()
 
 
 @pytest.fixture(scope="session")
 def oldest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyProcess]:
-    process = ComfyProcess(OLDEST, tmp_path_factory.mktemp("oldest")).start()
+    process = ForkedComfy(OLDEST, tmp_path_factory.mktemp("oldest")).start()
     yield process
     process.kill()
 

@@ -68,7 +68,7 @@ class ForkedComfy(ComfyProcess):
 
 
 class ForkServer:
-    """Reached by its socket; it ends when nobody has the other end any more, as when we have died."""
+    """It ends when its socket does, so also when this process has died."""
 
     def __init__(self) -> None:
         self.control, theirs = socket.socketpair()

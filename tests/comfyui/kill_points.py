@@ -1,6 +1,11 @@
 """The points of a job's life at which a process may die, for fault_points to arm."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pytest
 
 #: point -> where the process dies, and how often the job is executed in all
 POINTS = {
@@ -37,3 +42,13 @@ ORCHESTRATOR_POINTS = {
     "O1 accepted, not sent": "SendMessage",
     "O2 sent, not told": "UpdateItem",
 }
+#: Each of these stands for its kind where there is no time for all.
+IN_EVERY_RUN = ("H3", "S4", "O1")
+
+
+def one_in_every_run(points: Iterable[str]) -> list[Any]:
+    """For `parametrize`: the others are for the full run."""
+    return [
+        pytest.param(point, marks=() if point.startswith(IN_EVERY_RUN) else pytest.mark.full)
+        for point in points
+    ]

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from comfy_process import DEFINITIONS, ComfyProcess, wait_until
+from conftest import EACH_SHARED
 from picture_server import PictureServer
 
 LONG = {"seconds": 60, "steps": 1000}
 
 
-@pytest.fixture(params=["newest", "oldest"])
+@pytest.fixture(params=EACH_SHARED)
 def comfy(request: pytest.FixtureRequest) -> Iterator[ComfyProcess]:
     """A shared ComfyUI, found to be idle and well again afterwards."""
     process: ComfyProcess = request.getfixturevalue(request.param)

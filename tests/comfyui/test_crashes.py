@@ -8,7 +8,7 @@ import requests
 from comfy_process import ComfyProcess, wait_until
 from conftest import NEWEST
 from forked import ForkedComfy
-from kill_points import BEFORE_THE_COMMIT, POINTS
+from kill_points import BEFORE_THE_COMMIT, POINTS, one_in_every_run
 from picture_server import PictureServer
 
 
@@ -30,7 +30,7 @@ def submit_and_die(comfy: ComfyProcess, point: str, tag: str) -> None:
     comfy.exit_status()
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", one_in_every_run(POINTS))
 def test_a_kill_loses_and_doubles_nothing(comfy: ComfyProcess, point: str) -> None:
     where, executions = POINTS[point]
     tag = point.split(maxsplit=1)[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from comfy_process import DEFINITIONS, ComfyProcess, wait_until
+from conftest import EACH_SHARED
 from unified_api.workflows import LIBRARY, Catalog, Workflow, render
 
 QWEN = ("camera-angle", "qwen-image-edit")
@@ -18,7 +19,7 @@ def listed(comfy: ComfyProcess, slug: str) -> dict[str, Any]:
     return dict(comfy.get(f"/api/v1/workflows/{slug}").json())
 
 
-@pytest.fixture(params=["newest", "oldest"])
+@pytest.fixture(params=EACH_SHARED)
 def comfy(request: pytest.FixtureRequest) -> ComfyProcess:
     return request.getfixturevalue(request.param)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from comfy_process import ComfyProcess, wait_until
-from conftest import NEWEST, OLDEST
+from conftest import EACH_VERSION, NEWEST
 from forked import ForkedComfy
 
 DRAIN_SECONDS = 20
@@ -72,7 +72,7 @@ def running(comfy: ComfyProcess, seconds: float) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("comfy", [NEWEST, OLDEST], indirect=True)
+@pytest.mark.parametrize("comfy", EACH_VERSION, indirect=True)
 def test_what_runs_is_finished_what_waits_is_resumed_and_nothing_new_is_taken(
     comfy: ComfyProcess,
 ) -> None:
@@ -101,6 +101,7 @@ def test_what_runs_is_finished_what_waits_is_resumed_and_nothing_new_is_taken(
     assert (len(comfy.runs("running")), len(comfy.runs("waited"))) == (1, 3)
 
 
+@pytest.mark.full
 def test_what_takes_too_long_is_run_again_at_the_next_start(comfy: ComfyProcess) -> None:
     comfy.environment["UNIFIED_API_DRAIN_SECONDS"] = "1"
     comfy.start()
@@ -116,6 +117,7 @@ def test_what_takes_too_long_is_run_again_at_the_next_start(comfy: ComfyProcess)
     assert (job["status"], job["attempt"]) == ("completed", 2)
 
 
+@pytest.mark.full
 def test_a_second_sigterm_ends_it_at_once_and_loses_nothing(comfy: ComfyProcess) -> None:
     comfy.start()
     job_id = running(comfy, 5)

@@ -11,7 +11,10 @@ from fleet import CDN, RESULTS, Fleet, Worker
 
 pytestmark = pytest.mark.timeout(400)
 
-TASKS, MOST_RUNS = 60, 66
+#: In the full run, and in the short one.
+MANY_TASKS, FEW_TASKS = 60, 12
+#: Of all tasks; a message may come again while its task is being claimed.
+RUN_TWICE = 0.1
 WORKERS = 3
 #: Each worker runs one and holds one ahead.
 TAKEN = 2 * WORKERS
@@ -34,10 +37,11 @@ def held(workers: list[Worker]) -> int:
     return sum(worker.prompts_held() for worker in workers)
 
 
-def test_each_of_sixty_tasks_that_are_sent_twice_has_one_result(fleet: Fleet) -> None:
+def test_each_of_many_tasks_that_are_sent_twice_has_one_result(fleet: Fleet, is_full: bool) -> None:
     fleet.staff(WORKERS)
+    number = MANY_TASKS if is_full else FEW_TASKS
 
-    tasks = [fleet.submit_twice(tag="many", seconds=0.1) for _ in range(TASKS)]
+    tasks = [fleet.submit_twice(tag="many", seconds=0.1) for _ in range(number)]
 
     for task_id in tasks:
         job = fleet.finished(task_id, seconds=200)
@@ -46,8 +50,8 @@ def test_each_of_sixty_tasks_that_are_sent_twice_has_one_result(fleet: Fleet) ->
         assert job["result_url"] == f"https://{CDN}/{key}"
         assert fleet.published(task_id) == [key]
     fleet.settle()
-    assert TASKS <= len(fleet.runs("many")) <= MOST_RUNS
-    assert len(set(fleet.runs("many"))) == TASKS
+    assert number <= len(fleet.runs("many")) <= number * (1 + RUN_TWICE)
+    assert len(set(fleet.runs("many"))) == number
     assert all(worker.runs("many") for worker in fleet.workers)
     assert fleet.watch.setbacks == {}
     assert fleet.dead_letters == 0

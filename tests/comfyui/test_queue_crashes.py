@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from comfy_process import wait_until
 from fleet import CDN, RESULTS, Fleet
-from kill_points import ORCHESTRATOR_POINTS, QUEUE_POINTS
+from kill_points import ORCHESTRATOR_POINTS, QUEUE_POINTS, one_in_every_run
 from queue_kills import kill_orchestrator, kill_worker, raise_zombie
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,7 +35,7 @@ def check_one_result(fleet: Fleet, task_id: str, *, tag: str, executions: int) -
     assert fleet.dead_letters == 0
 
 
-@pytest.mark.parametrize("point", QUEUE_POINTS)
+@pytest.mark.parametrize("point", one_in_every_run(QUEUE_POINTS))
 def test_another_worker_takes_up_what_a_killed_one_left(fleet: Fleet, point: str) -> None:
     where, executions, _ = QUEUE_POINTS[point]
 
@@ -44,6 +44,7 @@ def test_another_worker_takes_up_what_a_killed_one_left(fleet: Fleet, point: str
     check_one_result(fleet, task_id, tag=point[:2], executions=executions)
 
 
+@pytest.mark.full
 def test_what_a_killed_worker_had_rendered_it_publishes_when_it_is_back(fleet: Fleet) -> None:
     where, _, executions = QUEUE_POINTS[AGAIN]
 
@@ -61,7 +62,7 @@ def test_a_worker_that_wakes_up_when_another_runs_its_task_changes_nothing(fleet
     assert fleet.fence(task_id) == 2
 
 
-@pytest.mark.parametrize("point", ORCHESTRATOR_POINTS)
+@pytest.mark.parametrize("point", one_in_every_run(ORCHESTRATOR_POINTS))
 def test_what_a_killed_orchestrator_accepted_is_run_once(fleet: Fleet, point: str) -> None:
     task_id = kill_orchestrator(fleet, ORCHESTRATOR_POINTS[point], tag=point[:2])
 

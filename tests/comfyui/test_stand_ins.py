@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from comfy_process import ComfyProcess
-from conftest import NEWEST, OLDEST, StartComfy
+from conftest import EACH_VERSION, StartComfy
 from PIL import Image
 
 SIZE = (160, 120)
@@ -48,7 +48,7 @@ def classes_in(record: dict[str, Any]) -> set[str]:
     return {node["class_type"] for node in record["prompt"][2].values()} - {"ImageScale"}
 
 
-@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+@pytest.mark.parametrize("version", EACH_VERSION)
 def test_the_pixels_are_those_that_comfyui_itself_would_make(
     start_comfy: StartComfy, version: str
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from comfy_process import DEFINITIONS, ComfyProcess, wait_until
-from conftest import NEWEST, OLDEST
+from conftest import EACH_VERSION, NEWEST
 from forked import ForkedComfy
 
 SLUG, TAG = "warmed", "warm-up"
@@ -44,7 +44,7 @@ def told(comfy: ComfyProcess) -> dict[str, Any]:
     return dict(comfy.get("/health").json()["components"]["warm_up"])
 
 
-@pytest.mark.parametrize("comfy", [NEWEST, OLDEST], indirect=True)
+@pytest.mark.parametrize("comfy", EACH_VERSION, indirect=True)
 def test_it_is_ready_when_the_warm_up_is_over_and_nothing_is_left_of_it(
     comfy: ComfyProcess,
 ) -> None:

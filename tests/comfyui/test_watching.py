@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from comfy_process import ComfyProcess
+from conftest import EACH_SHARED
 from PIL import Image
 
 PREVIEW = {"content_type": "image/jpeg", "width": 256, "height": 128}
 
 
-@pytest.fixture(params=["newest", "oldest"])
+@pytest.fixture(params=EACH_SHARED)
 def any_comfy(request: pytest.FixtureRequest) -> ComfyProcess:
     process: ComfyProcess = request.getfixturevalue(request.param)
     return process
