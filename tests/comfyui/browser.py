@@ -29,6 +29,9 @@ PATIENCE_MS = 30_000
 #: Of no server.
 INLINE = ("blob", "data")
 
+#: For `parametrize`: colours seldom move what a layout test looks at.
+DARK_AND_LIGHT = [True, pytest.param(False, marks=pytest.mark.full)]
+
 OpenPage = Callable[..., Page]
 
 

@@ -51,7 +51,9 @@ class Service:
         return {"UNIFIED_API_URL": self.url, **key}
 
 
-@pytest.fixture(scope="module", params=["comfyui", "orchestrator"])
+@pytest.fixture(
+    scope="module", params=["comfyui", pytest.param("orchestrator", marks=pytest.mark.full)]
+)
 def service(request: pytest.FixtureRequest) -> Service:
     found: Service = request.getfixturevalue(request.param)
     return found

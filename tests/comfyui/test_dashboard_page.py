@@ -11,7 +11,7 @@ from hashlib import sha256
 from uuid import uuid4
 
 import pytest
-from browser import OpenPage
+from browser import DARK_AND_LIGHT, OpenPage
 from comfy_process import ComfyProcess
 from conftest import StartComfy
 from playwright.sync_api import Locator, Page, Route, expect
@@ -339,8 +339,10 @@ def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
 # How it looks
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [320, 360, 768, 1920])
+@pytest.mark.parametrize("dark", DARK_AND_LIGHT)
+@pytest.mark.parametrize(
+    "width", [320, *(pytest.param(width, marks=pytest.mark.full) for width in (360, 768, 1920))]
+)
 def test_nothing_is_wider_than_the_page(
     open_dashboard: Open, newest: ComfyProcess, tag: str, width: int, dark: bool
 ) -> None:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from browser import OpenPage
+from browser import DARK_AND_LIGHT, OpenPage
 from comfy_process import ComfyProcess, wait_until
 from conftest import StartComfy
 from playwright.sync_api import Locator, Page, Route, expect
@@ -258,7 +258,7 @@ def test_it_works_below_a_prefix_of_a_proxy(docs, newest: ComfyProcess) -> None:
     assert natural_width(card) == 512
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", DARK_AND_LIGHT)
 def test_a_narrow_phone_needs_no_scrolling_to_the_side(docs, tmp_path: Path, dark: bool) -> None:
     page = docs("image-resize", width=360, height=740, dark=dark)
     card = card_of(page, "image-resize")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from comfy_process import ComfyProcess
 from conftest import StartComfy
 
@@ -13,6 +14,7 @@ ASCII_ONLY = {
 }
 
 
+@pytest.mark.full
 def test_a_console_without_chinese_loses_no_line_and_no_job(
     start_comfy: StartComfy, png: bytes
 ) -> None:

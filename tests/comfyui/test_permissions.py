@@ -20,7 +20,7 @@ from forked import ForkedComfy
 from recording_proxy import Grant, Use, grants, record
 
 #: Its servers start within the first test.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 
 #: So large that it travels through the bucket.
 LARGE = "x" * (256 * 1024 - 50)
