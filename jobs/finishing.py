@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from PIL.Image import Image
 
@@ -24,13 +25,22 @@ EMBEDDING = ("image/png", "image/jpeg", "image/webp")
 JOBS_AT_ONCE = 2
 
 
+class Encode(Protocol):
+    """Makes the bytes of a file of a picture."""
+
+    def __call__(self, picture: Image, delivery: Delivery, *, png_level: int) -> bytes: ...
+
+
 class Finishing:
     """Encodes pictures, converts and cleans files; of a few jobs at a time.
 
     Pictures that wait in memory take `max_bytes` at most, or are those of one job.
     """
 
-    def __init__(self, *, max_bytes: int, png_level: int, keep_metadata: bool) -> None:
+    def __init__(
+        self, *, encode: Encode = encoded, max_bytes: int, png_level: int, keep_metadata: bool
+    ) -> None:
+        self._encode = encode
         self._max_bytes = max_bytes
         self._png_level = png_level
         self._keep_metadata = keep_metadata
@@ -80,7 +90,7 @@ class Finishing:
 
     def _file_of(self, content: Path | Image, target: Path, delivery: Delivery) -> Path:
         if isinstance(content, Image):
-            target.write_bytes(encoded(content, delivery, png_level=self._png_level))
+            target.write_bytes(self._encode(content, delivery, png_level=self._png_level))
             return target
         content_type = media_of(content).content_type
         if delivery.format and content_type.startswith("image/"):

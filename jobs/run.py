@@ -36,11 +36,6 @@ from .workshop import Disowned, Keeper, Workshop
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 2.0
-#: How long the beginning of one run is waited for by the next.
-BEGIN_SECONDS = 1.0
-#: A run that goes on for so long after its expected end is one that cannot be foretold.
-LATE_SECONDS = 2.0
 #: What may pass, by itself or by an operator's hand: no finished work is thrown away for it.
 AWAY = (PublishFailed, StorageUnreachable, StorageDenied, ObjectUnknown)
 
@@ -92,7 +87,7 @@ class Run:
         """What is left of a prompt that takes so long as a rule; None if this one takes longer."""
         since = time.monotonic() - self._meter.told_at
         left = of * (1.0 - self._meter.share) - since
-        return max(0.0, left) if left > -LATE_SECONDS else None
+        return max(0.0, left) if left > -self._shop.timing.late_seconds else None
 
     def cancel(self) -> None:
         """Have it end cancelled, unless its end is decided: what is published stays."""
@@ -224,7 +219,7 @@ class Run:
         """Count the attempt before the prompt is queued, if it will begin at once."""
         if others := list(self._shop.begun.values()):
             # Whoever is about to begin is not overtaken, unless he takes too long.
-            await asyncio.wait(others, timeout=BEGIN_SECONDS)
+            await asyncio.wait(others, timeout=self._shop.timing.begin_seconds)
         elif self._shop.host.is_idle:
             await self._start()
 
@@ -269,14 +264,14 @@ class Run:
             return await self._shop.results.publish(self.job)
         except AWAY as failure:
             log.warning("job %s cannot be published yet: %s", self.job.job_id, failure)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._shop.timing.retry_seconds)
             return None
 
     def _failed(self, failure: JobFailed) -> Job:
         most_attempts = min(failure.retries + 1, self._shop.settings.max_attempts)
         if failure.retryable and self.job.attempt < most_attempts:
             log.warning("job %s is tried again: %s", self.job.job_id, failure)
-            return self.job.put_back(due=time.time() + RETRY_SECONDS)
+            return self.job.put_back(due=time.time() + self._shop.timing.retry_seconds)
         log.warning("job %s failed: %s", self.job.job_id, failure)
         return self.job.failed(failure, now=time.time())
 
@@ -288,7 +283,7 @@ class Run:
                 break
             except sqlite3.Error:
                 log.exception("job %s cannot be saved; trying again", job.job_id)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._shop.timing.retry_seconds)
         self._is_now(job)
 
     def _is_now(self, job: Job) -> None:

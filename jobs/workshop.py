@@ -15,13 +15,14 @@ from ..workflows import Takes
 from .disk import Disk
 from .errors import JobFailed
 from .estimates import Estimates
-from .finishing import Finishing
+from .finishing import Encode, Finishing
 from .inputs import Inputs
 from .job import RANKS, Job, Output, Priority, Rendered
 from .line import Line
 from .links import Link
 from .metrics import WorkMetrics
 from .offer import Offer
+from .pictures.encode import encoded
 from .previews import Previews
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
@@ -178,6 +179,18 @@ class Spool:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long runs wait, in seconds."""
+
+    #: Before a failed step is tried again.
+    retry_seconds: float = 2.0
+    #: For the beginning of one run, by the next.
+    begin_seconds: float = 1.0
+    #: A run that goes on for so long after its expected end is one that cannot be foretold.
+    late_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
 class Workshop:
     """All of it, handed to each run."""
 
@@ -189,6 +202,8 @@ class Workshop:
     disk: Disk
     spool: Spool
     settings: Settings
+    timing: Timing = Timing()
+    encode: Encode = encoded
     places: Places = field(default_factory=Places)
     #: Of the jobs whose prompt has begun or is to begin at once: when that is kept.
     begun: dict[str, asyncio.Future[None]] = field(default_factory=dict)
@@ -201,6 +216,7 @@ class Workshop:
     def finishing(self) -> Finishing:
         """Where results get their final form."""
         return Finishing(
+            encode=self.encode,
             max_bytes=self.settings.picture_bytes,
             png_level=self.settings.png_level,
             keep_metadata=self.settings.keep_metadata,

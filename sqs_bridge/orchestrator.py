@@ -22,6 +22,7 @@ from ..routes.service import Surface
 from ..workflows import LIBRARY, Catalog
 from .bridge import Bridge
 from .dispatcher import Dispatcher
+from .outbox import UNSENT_SECONDS
 
 # As a program this module has no name of its own.
 log = logging.getLogger(__package__)
@@ -32,14 +33,17 @@ SHUTDOWN_SECONDS = 20.0
 EVERYWHERE, HERE = "0.0.0.0", "127.0.0.1"
 
 
-def main() -> None:
-    """Serve until SIGTERM or SIGINT. Exits with status 1 if the port cannot be opened."""
+def main(*, unsent_seconds: float = UNSENT_SECONDS) -> None:
+    """Serve until SIGTERM or SIGINT. Exits with status 1 if the port cannot be opened.
+
+    A job that is accepted and not sent is sent again after `unsent_seconds`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     settings = Settings.from_env()
     write_as(settings.log, logging.getLogger())
     host, port = host_of(settings), settings.port or PORT
-    app = orchestrator(settings)
+    app = orchestrator(settings, unsent_seconds=unsent_seconds)
     log.info("Unified API %s: orchestrator on http://%s:%d", __version__, host, port)
     try:
         web.run_app(
@@ -55,11 +59,11 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def orchestrator(settings: Settings) -> web.Application:
+def orchestrator(settings: Settings, *, unsent_seconds: float = UNSENT_SECONDS) -> web.Application:
     """The application. It asks nothing of the network before it starts."""
     folders = [folder for folder in (LIBRARY, settings.workflows_dir) if folder]
     offer = Offer(Catalog(folders, settings.models))
-    dispatcher = Dispatcher(Bridge.of(settings), offer, settings)
+    dispatcher = Dispatcher(Bridge.of(settings, unsent_seconds=unsent_seconds), offer, settings)
     app = application(dispatcher, _surface(settings))
 
     async def working(_: web.Application) -> AsyncIterator[None]:

@@ -25,7 +25,8 @@ HELP = """ComfyUI Unified API Service
   ./install.sh demo             run one job on a real ComfyUI and show the result
   ./install.sh demo --aws       the same through queue and table, on an AWS emulator (moto)
   ./install.sh serve [options]  start ComfyUI with the plugin; options are ComfyUI's (--port N ...)
-  ./install.sh test [arguments] run all checks and tests; arguments are pytest's
+  ./install.sh test [arguments] style, types and tests in ten minutes; arguments are pytest's
+  ./install.sh test --full      every test there is; --full --part 2/4 runs one part of four
   ./install.sh kills [rounds]   the longer crash test: kill -9 again and again; resumable
   ./install.sh key add NAME     make an API key and print it (--scopes submit,read,cancel,admin)
   ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash

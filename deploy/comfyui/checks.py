@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from .browser import UNTESTED, has_chromium
 from .places import PACKAGE, PACKAGES, ROOT, link_to_clone
+from .programs import say_untested
 from .provide import python_with_oldest_aiohttp
 from .report import say
 
@@ -126,8 +126,7 @@ def report(results: Iterable[Result], seconds: float) -> int:
     say(f"{seconds:6.0f} s  together")
     if seconds > WARN_SECONDS:
         say(f"WARNING: more than {WARN_SECONDS // 60} minutes. Nobody waits for that twice.")
-    if not has_chromium():
-        say(UNTESTED)
+    say_untested()
     failed = [result.name for result in results if result.status != 0]
     say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")
     return 1 if failed else 0

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .browser import provide_chromium
 from .fetch import fetch
 from .places import (
     OLDEST_AIOHTTP_VENV,
@@ -20,6 +19,7 @@ from .places import (
     ComfyUI,
     python_in,
 )
+from .programs import provide_programs
 from .report import is_root, run_step
 
 NEWEST = "0.30.0"
@@ -49,7 +49,7 @@ def everything_for_tests() -> Path:
     comfyui = own_comfyui()
     fetch(OLDEST, comfyui.python)
     install_once(comfyui.python, "tests", TEST_REQUIREMENTS.read_text(encoding="utf-8"))
-    provide_chromium(may_install=is_root())
+    provide_programs(may_install=is_root())
     return comfyui.python
 
 

@@ -74,11 +74,14 @@ class ComfyUI:
         exit_on_hang: bool = False,
         hands_over: bool = True,
         picture_bytes: float = math.inf,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         """`hands_over`: results come as pictures in memory wherever ComfyUI would encode them.
 
-        Pictures of a prompt are loaded ahead if they take no more than `picture_bytes`.
+        Pictures of a prompt are loaded ahead if they take no more than `picture_bytes`. A prompt
+        that is to end and goes on for more than `grace_seconds` is a problem.
         """
+        self.grace_seconds = grace_seconds
         self._server = PromptServer.instance
         self._queue = self._server.prompt_queue
         self._client_id = uuid4().hex
@@ -333,7 +336,7 @@ class ComfyUI:
     def _is_stuck(self, prompt_id: str) -> bool:
         """Whether a prompt that is to end has gone on for too long."""
         since = self._unwanted.get(prompt_id)
-        return since is not None and time.monotonic() - since > GRACE_SECONDS
+        return since is not None and time.monotonic() - since > self.grace_seconds
 
     def _interrupt(self, prompt_id: str) -> None:
         """Interrupt this prompt and no other."""

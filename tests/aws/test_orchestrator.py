@@ -28,7 +28,9 @@ START_SECONDS = 30.0
 SWEPT_SECONDS = 30.0
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 LOAD = f"import runpy; runpy.run_path({str(CONFTEST)!r})"
-MAIN = f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main()"
+MAIN = (
+    f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main(unsent_seconds=1)"
+)
 KEY = f"ci:submit:{sha256(b'secret').hexdigest()}"
 
 

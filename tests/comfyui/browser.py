@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-#: Also in deploy/comfyui/browser.py, which installs one.
+#: Also in deploy/comfyui/programs.py, which installs one.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NO_BROWSER = "NOT TESTED: the web pages need a Chromium (Debian: apt-get install chromium)"
 #: A machine may have much else to do, and some pages change at their next poll only.

@@ -38,7 +38,9 @@ SETTLE_SECONDS = 90
 LOOK_SECONDS = 0.2
 FORWARD = {"pending": 0, "processing": 1, **dict.fromkeys(FINAL, 2)}
 LOAD = f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})"
-MAIN = f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main()"
+MAIN = (
+    f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main(unsent_seconds=1)"
+)
 
 #: Status and link of a task, as the table has them.
 Told = tuple[str, str | None]

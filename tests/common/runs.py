@@ -74,9 +74,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         folder = "/".join(Path(report.nodeid.split("::")[0]).parts[:2])
         seconds[folder] += report.duration
         tests[folder] += report.when == "call"
-    terminalreporter.section("seconds by folder, of all processes together")
-    for name, spent in seconds.most_common():
-        terminalreporter.line(ROW.format(seconds=spent, tests=tests[name], name=name))
+    if len(seconds) > 1:
+        terminalreporter.section("seconds by folder, of all processes together")
+        for name, spent in seconds.most_common():
+            terminalreporter.line(ROW.format(seconds=spent, tests=tests[name], name=name))
     failed = sorted({report.nodeid for report in reports if report.failed})
     if failed:
         terminalreporter.section("run again what failed")

@@ -21,10 +21,11 @@ from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.notify.webhooks import Webhooks
 from unified_api.jobs.offer import Offer
 from unified_api.jobs.outputs import LocalResults
+from unified_api.jobs.pictures.encode import encoded
 from unified_api.jobs.prompt import Ending, Produced, Progress
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.store import Store
-from unified_api.jobs.workshop import Spool, Workshop
+from unified_api.jobs.workshop import Spool, Timing, Workshop
 from unified_api.routes.view import view
 from unified_api.workflows import Catalog
 
@@ -191,6 +192,8 @@ class Bench:
         self.results_folder = folder / "results"
         self._folder = folder
         self._settings = settings
+        self.timing = Timing(retry_seconds=0.05)
+        self.encode = encoded
         self._opened = []
         self.host = self.new_host()
 
@@ -210,6 +213,8 @@ class Bench:
             disk=Disk({"output": self._folder}, min_free_bytes=settings.min_free_bytes),
             spool=Spool(settings.spool_bytes),
             settings=settings,
+            timing=self.timing,
+            encode=self.encode,
         )
         engine = Engine(shop, Webhooks(store.outbox, settings, described))
         self._opened.append(engine)

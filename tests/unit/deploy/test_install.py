@@ -208,17 +208,17 @@ case "$*" in {case}) {then};; esac
 """
 
 
-def provide_chromium(
-    machine: Machine, *, then: str, case: str = "install*chromium", may_install: bool = True
+def provide_programs(
+    machine: Machine, *, then: str, case: str = "install*", may_install: bool = True
 ) -> str:
-    """What is said where no Chromium is yet, and there is an apt-get that does as it is told."""
+    """What is said where a Chromium is missing, and there is an apt-get that does as it is told."""
     apt = machine.python("bin/apt-get")
     chromium = apt.with_name("chromium")
     then = then.replace("CHROMIUM", f'echo >"{chromium}"; /bin/chmod 755 "{chromium}"')
     apt.write_text(APT.format(record=machine.record, case=case, then=then))
     script = (
-        "from deploy.comfyui.browser import provide_chromium;"
-        f"provide_chromium(may_install={may_install})"
+        "from deploy.comfyui import programs; programs.PROGRAMS = programs.PROGRAMS[:1];"
+        f"programs.provide_programs(may_install={may_install})"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -232,10 +232,10 @@ def provide_chromium(
 
 
 def test_root_gets_the_chromium_of_debian_once(machine: Machine) -> None:
-    said = provide_chromium(machine, then="CHROMIUM")
-    again = provide_chromium(machine, then="exit 1")
+    said = provide_programs(machine, then="CHROMIUM")
+    again = provide_programs(machine, then="exit 1")
 
-    assert "Installing Chromium" in said
+    assert "Installing chromium, for the tests" in said
     assert "NOT TESTED" not in said + again
     assert machine.called().splitlines() == [
         "apt-get update",
@@ -244,16 +244,16 @@ def test_root_gets_the_chromium_of_debian_once(machine: Machine) -> None:
 
 
 def test_others_are_told_what_is_not_tested_and_how_to_mend_it(machine: Machine) -> None:
-    said = provide_chromium(machine, then="CHROMIUM", may_install=False)
+    said = provide_programs(machine, then="CHROMIUM", may_install=False)
 
     assert said.startswith("NOT TESTED: the web pages")
     assert "apt-get install chromium" in said
     assert machine.called() == ""
 
 
-@pytest.mark.parametrize("case", ["update", "install*chromium"])
+@pytest.mark.parametrize("case", ["update", "install*"])
 def test_a_chromium_that_cannot_be_had_stops_nothing(machine: Machine, case: str) -> None:
-    said = provide_chromium(machine, then="echo no such package; exit 100", case=case)
+    said = provide_programs(machine, then="echo no such package; exit 100", case=case)
 
     assert "no such package" in said
     assert "NOT TESTED: the web pages" in said

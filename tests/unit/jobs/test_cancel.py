@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
-from unified_api.jobs import run
 from unified_api.jobs.errors import NotReady, OutOfMemory, UnknownJob
 from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.outputs import LocalResults
@@ -123,8 +123,9 @@ async def _is_publishing(engine, job):
     return await stage(engine, job) is Stage.PUBLISHING
 
 
-async def test_a_job_that_waits_to_be_tried_again_is_cancelled(engine, bench, monkeypatch) -> None:
-    monkeypatch.setattr(run, "RETRY_SECONDS", 60)
+async def test_a_job_that_waits_to_be_tried_again_is_cancelled(bench) -> None:
+    bench.timing = replace(bench.timing, retry_seconds=60)
+    engine = await bench.open()
     bench.host.endings = [Ending(failure=OutOfMemory())]
     job = await submit(engine)
     await bench.until(lambda: _waits_again(engine, job))

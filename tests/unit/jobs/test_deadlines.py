@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from unified_api.jobs import run
 from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.job import Job, Status
 from unified_api.jobs.outputs import LocalResults
@@ -118,8 +118,9 @@ async def test_what_is_being_published_is_not_thrown_away(bench) -> None:
     assert (await bench.ended(engine, job)).status is Status.COMPLETED
 
 
-async def test_a_job_that_waits_to_be_tried_again_is_given_up(engine, bench, monkeypatch) -> None:
-    monkeypatch.setattr(run, "RETRY_SECONDS", 60)
+async def test_a_job_that_waits_to_be_tried_again_is_given_up(bench) -> None:
+    bench.timing = replace(bench.timing, retry_seconds=60)
+    engine = await bench.open()
     bench.host.endings = [Ending(failure=OutOfMemory())]
 
     job = await bench.ended(engine, await submit(engine, after=ENOUGH))

@@ -4,9 +4,9 @@ import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from unified_api.jobs import run
 from unified_api.jobs.errors import (
     ExecutionFailed,
     Interrupted,
@@ -51,9 +51,9 @@ async def accepted(engine, slug, parameters):
 
 
 @pytest.fixture
-def in_turn(monkeypatch):
+def in_turn(bench):
     """Nobody overtakes a job that takes its time to begin."""
-    monkeypatch.setattr(run, "BEGIN_SECONDS", 60)
+    bench.timing = replace(bench.timing, begin_seconds=60)
 
 
 async def is_publishing(engine, job):

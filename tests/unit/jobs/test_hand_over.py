@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from PIL import Image
-from unified_api.jobs import finishing
 from unified_api.jobs.job import Status
 from unified_api.jobs.prompt import Ending, Produced
 
@@ -26,16 +25,16 @@ async def submitted(engine, **extras):
 
 
 @pytest.fixture
-def encoder(monkeypatch):
+def encoder(bench):
     """It encodes nothing while this event is clear."""
     may_go_on = threading.Event()
-    encode = finishing.encoded
+    encode = bench.encode
 
     def encoded(*given, **named):
         may_go_on.wait()
         return encode(*given, **named)
 
-    monkeypatch.setattr(finishing, "encoded", encoded)
+    bench.encode = encoded
     yield may_go_on
     may_go_on.set()
 
@@ -70,7 +69,7 @@ async def test_all_pictures_of_a_job_are_kept_in_order(bench, engine):
     assert colours == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
-async def test_the_next_job_runs_while_a_picture_is_encoded(bench, engine, encoder):
+async def test_the_next_job_runs_while_a_picture_is_encoded(bench, encoder, engine):
     hands_over(bench, "teal")
     first, second = await submitted(engine), await submitted(engine)
 
@@ -109,7 +108,7 @@ async def test_what_was_not_on_disk_when_we_died_runs_again(bench, encoder):
     assert (done.status, done.attempt) == (Status.COMPLETED, 2)
 
 
-async def test_a_job_is_cancelled_while_its_picture_is_encoded(bench, engine, encoder):
+async def test_a_job_is_cancelled_while_its_picture_is_encoded(bench, encoder, engine):
     hands_over(bench, "teal")
     job = await submitted(engine)
     await until(lambda: bench.host.prompts and not bench.host.queue)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from unified_api.jobs import run as run_of_a_job
 from unified_api.jobs.errors import OutOfMemory
 from unified_api.jobs.estimates import Estimates
 from unified_api.jobs.job import Job, Stage
@@ -178,9 +178,9 @@ async def test_positions_are_told_at_acceptance_and_move_up(engine, first) -> No
 
 
 @pytest.fixture
-def never_late(monkeypatch):
+def never_late(bench):
     """A run that takes longer than it was expected to keeps its time left."""
-    monkeypatch.setattr(run_of_a_job, "LATE_SECONDS", 3600)
+    bench.timing = replace(bench.timing, late_seconds=3600)
 
 
 @pytest.mark.usefixtures("never_late")

@@ -227,7 +227,7 @@ async def test_what_an_unwanted_prompt_tells_is_not_heard(run, planted):
 
 @pytest.mark.parametrize("why", ["cancelled", "late"])
 async def test_a_prompt_that_does_not_stop_is_a_problem_until_it_does(
-    run, planted, host, seam, worker, monkeypatch, why
+    run, planted, host, worker, why
 ):
     task = await run(limit_seconds=0.0 if why == "late" else 60.0)
     item_id = planted.queue.begin()
@@ -236,7 +236,7 @@ async def test_a_prompt_that_does_not_stop_is_a_problem_until_it_does(
     await until(lambda: planted.interrupted)
     assert host.problem is None
 
-    monkeypatch.setattr(seam, "GRACE_SECONDS", 0.0)
+    host.grace_seconds = 0.0
     problem = await until(lambda: host.problem)
     planted.queue.task_done(item_id, {}, INTERRUPTED)
     await until(lambda: host.problem is None)
@@ -244,10 +244,8 @@ async def test_a_prompt_that_does_not_stop_is_a_problem_until_it_does(
     assert "does not stop" in problem
 
 
-async def test_a_prompt_that_does_not_stop_at_its_limit_is_given_up(
-    run, planted, seam, monkeypatch
-):
-    monkeypatch.setattr(seam, "GRACE_SECONDS", 0.0)
+async def test_a_prompt_that_does_not_stop_at_its_limit_is_given_up(run, planted, host):
+    host.grace_seconds = 0.0
     task = await run(limit_seconds=0.0)
     planted.queue.begin()
 
