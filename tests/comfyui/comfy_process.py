@@ -184,6 +184,10 @@ class ComfyProcess:
         wait_until(lambda: self.job(job_id)["stage"] == stage, every=0.01)
         return self.job(job_id)
 
+    def wake(self) -> None:
+        """End the sleep of a probe that cannot be interrupted."""
+        (self.base / "alarm").touch()
+
     def wait_for_run(self, tag: str) -> None:
         """Until a probe node executes; the stage "running" begins a little earlier."""
         wait_until(lambda: self.runs(tag), every=0.01)

@@ -89,11 +89,12 @@ def test_a_job_that_runs_is_interrupted(comfy: ComfyProcess) -> None:
 def test_a_job_that_cannot_be_interrupted_is_cancelled_and_the_next_one_waits_for_it(
     comfy: ComfyProcess,
 ) -> None:
-    deaf = comfy.submit("no-output", {"seconds": 4})
+    deaf = comfy.submit("no-output", {"seconds": 100})
     comfy.wait_for_stage(deaf, "running")
 
     assert cancel(comfy, deaf)["status"] == "cancelled"
     assert comfy.prompts_held() == 1
+    comfy.wake()
     assert comfy.finished(comfy.submit("probe"))["status"] == "completed"
 
 

@@ -186,12 +186,13 @@ def test_a_job_beyond_its_time_is_interrupted_and_a_deaf_node_is_told_in_health(
     polite = comfy.submit("probe", {"seconds": 60, "steps": 600})
     assert comfy.finished(polite)["error_detail"]["code"] == "timed_out"
 
-    deaf = comfy.submit("no-output", {"seconds": 12})
+    deaf = comfy.submit("no-output", {"seconds": 100})
     job = comfy.finished(deaf)
 
     assert job["error_detail"]["code"] == "timed_out"
     assert comfy.get("/health").status_code == 503
     assert comfy.get("/ready").status_code == 503
+    comfy.wake()
     wait_until(lambda: comfy.get("/health").status_code == 200)
     assert comfy.finished(comfy.submit("probe"))["status"] == "completed"
 
