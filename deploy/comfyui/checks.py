@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import time
@@ -24,8 +25,12 @@ ON_OLDEST_AIOHTTP = (
     "routes/test_limits",
     "routes/test_listener",
 )
-#: Longer than this, nobody runs the tests twice.
+#: A run that takes longer keeps people from running it.
 WARN_SECONDS = 12 * 60
+TOO_LONG = (
+    f"this run took more than {WARN_SECONDS // 60} minutes. Tests that repeat another one for a"
+    " version, an emulator or a kill point can be marked `full`: see tests/common/runs.py."
+)
 #: Tests wait for clocks and processes half of their time, so that two share a core.
 PROCESSES = min(16, 2 * (os.cpu_count() or 1))
 #: By file, since tests of a file share servers; those that start a ComfyUI come first.
@@ -48,9 +53,9 @@ class Result(NamedTuple):
 
 
 def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
-    """Runs all of them, also after one has failed; the status is 0 only if all were clean.
+    """Runs all checks, also after one has failed; the status is 0 only if all were clean.
 
-    With a part of the tests for `arguments`, pytest alone.
+    `prepare` returns the Python to test with. Where `arguments` name tests, pytest runs alone.
     """
     began = time.monotonic()
     python = prepare()
@@ -78,10 +83,15 @@ def names_tests(arguments: list[str]) -> bool:
     return any(word == "-k" or "::" in word or word.endswith(".py") for word in arguments)
 
 
-def beside_pytest(python: Path, arguments: list[str]) -> list[Check]:
-    """What else there is to check in a whole run, or in the first of its parts."""
-    options = set(arguments) - {"--full"}
-    if options and not any(option.startswith("1/") for option in options):
+def beside_pytest(
+    python: Path, arguments: list[str], *, oldest: Callable[[], Path] = python_with_oldest_aiohttp
+) -> list[Check]:
+    """The other checks of a whole run, or of the first of its parts."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--part", default="1/1")
+    run, for_pytest = parser.parse_known_args(arguments)
+    if for_pytest or not run.part.startswith("1/"):
         return []
     files = [f"tests/unit/{name}.py" for name in ON_OLDEST_AIOHTTP]
     pytest = ["pytest", "-p", "no:cacheprovider", *files]
@@ -89,17 +99,17 @@ def beside_pytest(python: Path, arguments: list[str]) -> list[Check]:
         Check("ruff check", python, ["ruff", "check", "."]),
         Check("ruff format", python, ["ruff", "format", "--check", "."]),
         Check("mypy", python, ["mypy", "-p", "unified_api"]),
-        Check("pytest on the oldest aiohttp", python_with_oldest_aiohttp(), pytest),
+        Check("pytest on the oldest aiohttp", oldest(), pytest),
     ]
 
 
 def shown(check: Check) -> Result:
-    """Its output goes where ours does."""
+    """The output appears as it comes."""
     return result_of(check, output=None)
 
 
 def captured(check: Check) -> Result:
-    """Its output is kept, so that it does not mix with that of another."""
+    """The output is kept, so that it does not mix with that of pytest."""
     return result_of(check, output=subprocess.PIPE)
 
 
@@ -125,7 +135,7 @@ def report(results: Iterable[Result], seconds: float) -> int:
         say(f"{result.seconds:6.0f} s  {result.name}{'' if result.status == 0 else ': FAILED'}")
     say(f"{seconds:6.0f} s  together")
     if seconds > WARN_SECONDS:
-        say(f"WARNING: more than {WARN_SECONDS // 60} minutes. Nobody waits for that twice.")
+        say(f"WARNING: {TOO_LONG}")
     say_untested()
     failed = [result.name for result in results if result.status != 0]
     say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")

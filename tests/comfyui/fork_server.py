@@ -1,9 +1,9 @@
-"""Starts ComfyUI processes that have imported torch and its company already, by forking.
+"""Starts ComfyUI processes by forking, after torch and other large packages are imported.
 
 `python fork_server.py FD` serves the socket with that number. A request is a JSON object with
-`tree`, `options`, `environment` and `log`, and one end of a pipe, to which the process's id is
-written at once and its exit status (as in `subprocess`) when it has ended. The server ends when
-nobody has the other end of the socket any more.
+`tree`, `options`, `environment` and `log`, sent with one end of a pipe. The pipe gets the id of
+the process at once, and its exit status (as in `subprocess`) when the process has ended. The server
+ends when the other end of the socket is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "deploy" / "comfyui" / "launch.py"
-#: What takes longest of what ComfyUI, its nodes and the plugin import; nothing of ComfyUI itself.
+#: What ComfyUI, its nodes and the plugin take longest to import; no module is ComfyUI's own.
 PRELOADED = (
     *("torch", "torch._dynamo", "torchvision", "transformers", "comfy_kitchen", "kornia"),
     *("scipy.stats", "spandrel", "torchsde", "av", "PIL.Image", "OpenGL.GL", "OpenGL.EGL"),
@@ -33,8 +33,8 @@ REQUEST_BYTES = 1 << 20
 
 
 def serve(control: socket.socket) -> dict[str, Any]:
-    """Fork for each request. Returns only in the processes that are to become a ComfyUI."""
-    # Keepers are nobody's concern when they have ended.
+    """Fork for each request. Returns the request, in the process that is to become a ComfyUI."""
+    # The system removes keepers that have ended.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -50,7 +50,7 @@ def serve(control: socket.socket) -> dict[str, Any]:
 
 
 def keep(pipe: int) -> None:
-    """Fork once more, and tell the pipe how that process ends. Returns in that process only."""
+    """Fork once more, and report that process to the pipe. Returns in the new process only."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
@@ -88,7 +88,7 @@ def main() -> None:
     redirect(asked["log"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    # Otherwise all would draw the same numbers.
+    # Otherwise all forks would draw the same random numbers.
     importlib.import_module("numpy").random.seed()
     with launch.ending_in_order():
         launch.run(Path(asked["tree"]), asked["options"])

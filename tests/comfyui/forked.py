@@ -1,4 +1,4 @@
-"""A ComfyUI that starts in a fifth of the time: forked from a process that has torch already."""
+"""A ComfyUI that starts in 1.2 s instead of 6: forked from a process that has imported torch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ForkedComfy(ComfyProcess):
 
 
 class ForkServer:
-    """It ends when its socket does, so also when this process has died."""
+    """The process behind `control`; it ends when that socket is closed, also by the end of ours."""
 
     def __init__(self) -> None:
         self.control, theirs = socket.socketpair()
@@ -88,5 +88,5 @@ class ForkServer:
 
 @functools.cache
 def _fork_server() -> ForkServer:
-    """One for this process: its first ComfyUI takes as long as any, the others a fifth of that."""
+    """One for each test process, started for its first ComfyUI."""
     return ForkServer()

@@ -17,7 +17,7 @@ _offsets = itertools.count(os.getpid())
 
 
 def free_port() -> int:
-    """A port where nobody listens, and that is given once: it stays free after its server ended."""
+    """A free port. It is returned once, so that it stays free when its server has ended."""
     for offset in itertools.islice(_offsets, PORTS_OF_ONE):
         port = FIRST + NUMBER * PORTS_OF_ONE + offset % PORTS_OF_ONE
         if _is_free(port):
