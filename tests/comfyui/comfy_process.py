@@ -184,6 +184,10 @@ class ComfyProcess:
         wait_until(lambda: self.job(job_id)["stage"] == stage, every=0.01)
         return self.job(job_id)
 
+    def wait_for_node(self, job_id: str) -> None:
+        """Until ComfyUI executes a node of the job; the stage "running" begins a little earlier."""
+        wait_until(lambda: self.job(job_id)["progress"]["node"], every=0.01)
+
     def wake(self) -> None:
         """End the sleep of a probe that cannot be interrupted."""
         (self.base / "alarm").touch()

@@ -30,7 +30,7 @@ def cancel(comfy: ComfyProcess, job_id: str) -> dict[str, Any]:
 
 def running(comfy: ComfyProcess) -> str:
     job_id = comfy.submit("probe", LONG)
-    comfy.wait_for_stage(job_id, "running")
+    comfy.wait_for_node(job_id)
     return job_id
 
 
@@ -90,7 +90,7 @@ def test_a_job_that_cannot_be_interrupted_is_cancelled_and_the_next_one_waits_fo
     comfy: ComfyProcess,
 ) -> None:
     deaf = comfy.submit("no-output", {"seconds": 100})
-    comfy.wait_for_stage(deaf, "running")
+    comfy.wait_for_node(deaf)
 
     assert cancel(comfy, deaf)["status"] == "cancelled"
     assert comfy.prompts_held() == 1

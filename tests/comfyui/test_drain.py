@@ -68,7 +68,7 @@ def running(comfy: ComfyProcess, seconds: float) -> str:
     job_id = comfy.submit(
         "probe", {"tag": "running", "seconds": seconds, "steps": int(seconds * 20)}
     )
-    comfy.wait_for_stage(job_id, "running")
+    comfy.wait_for_node(job_id)
     return job_id
 
 

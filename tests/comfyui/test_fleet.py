@@ -93,7 +93,7 @@ def test_a_task_that_waits_is_cancelled_and_never_run(fleet: Fleet) -> None:
 def gate(worker: Worker) -> Iterator[None]:
     """Nothing that is submitted in the block ends before the end of the block."""
     job_id = worker.submit("probe", ENDLESS)
-    worker.wait_for_stage(job_id, "running")
+    worker.wait_for_node(job_id)
     yield
     worker.post(f"/api/v1/jobs/{job_id}/cancel")
 

@@ -51,7 +51,7 @@ def test_a_full_disk_refuses_new_jobs_loses_none_and_recovers(
     comfy = start_comfy(base=small_disk, UNIFIED_API_MIN_FREE_BYTES=str(1 << 20))
     running = comfy.submit("probe", {"seconds": 3, "steps": 30})
     waiting = [comfy.submit("probe") for _ in range(3)]
-    comfy.wait_for_stage(running, "running")
+    comfy.wait_for_node(running)
 
     ballast = fill(small_disk)
     wait_until(lambda: component(comfy, "disk")["status"] == "degraded")
@@ -69,7 +69,7 @@ def test_a_full_disk_refuses_new_jobs_loses_none_and_recovers(
 def test_a_locked_store_delays_and_loses_nothing(newest: ComfyProcess) -> None:
     locker = sqlite3.connect(newest.user_folder / "jobs.sqlite3", isolation_level=None)
     running = newest.submit("probe", {"seconds": 1, "steps": 10})
-    newest.wait_for_stage(running, "running")
+    newest.wait_for_node(running)
 
     locker.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
@@ -161,7 +161,7 @@ def test_a_clock_that_jumps_loses_and_delays_nothing(
         FAKETIME_DONT_FAKE_MONOTONIC="1",
     )
     running = comfy.submit("probe", {"seconds": 3, "steps": 30})
-    comfy.wait_for_stage(running, "running")
+    comfy.wait_for_node(running)
     vanishing = comfy.submit("probe")
     wait_until(lambda: comfy.prompts_held() == 2)
     comfy.post("/queue", json={"clear": True})

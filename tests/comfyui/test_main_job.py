@@ -163,7 +163,7 @@ def test_a_restart_resumes_what_was_accepted_and_keeps_what_was_done(
     done = comfy.finished(comfy.submit("probe", {"tag": "done"}))
     running = comfy.submit("probe", {"tag": "running", "seconds": 3, "steps": 30})
     waiting = [comfy.submit("probe", {"tag": "waiting"}) for _ in range(3)]
-    comfy.wait_for_stage(running, "running")
+    comfy.wait_for_node(running)
     before = {job: comfy.job(job)["parameters"] for job in (running, *waiting)}
 
     comfy.kill()

@@ -25,7 +25,7 @@ def running(comfy: ComfyProcess, seconds: float = 20, **parameters: Any) -> str:
     """A job that runs in steps of 50 ms, at each of which it can be interrupted."""
     steps = int(seconds * 20)
     job_id = comfy.submit("probe", {"seconds": seconds, "steps": steps, **parameters})
-    comfy.wait_for_stage(job_id, "running")
+    comfy.wait_for_node(job_id)
     return job_id
 
 
