@@ -48,6 +48,7 @@ async def comfy_entrypoint() -> Any:
     write_as(settings.log, logging.getLogger(__name__))
     host = seam.ComfyUI(
         exit_on_hang=settings.exit_on_hang,
+        grace_seconds=settings.interrupt_seconds,
         # Only ComfyUI knows what it would embed; and without room there is nothing to hold.
         hands_over=settings.picture_bytes > 0 and not settings.keep_metadata,
         picture_bytes=settings.picture_bytes,

@@ -44,10 +44,14 @@ class Drain:
         drain: Callable[[], Awaitable[None]],
         *,
         budget_seconds: float,
+        hand_back_seconds: float = HAND_BACK_SECONDS,
+        leave_seconds: float = LEAVE_SECONDS,
         leave: Callable[[], None] = leave_as_on_interrupt,
     ) -> None:
         self._drain = drain
         self._budget_seconds = budget_seconds
+        self._hand_back_seconds = hand_back_seconds
+        self._leave_seconds = leave_seconds
         self._leave = leave
         #: Of whoever listened to SIGTERM before.
         self._earlier_handler: Callable[[int, None], Any] | None = None
@@ -79,7 +83,7 @@ class Drain:
             *(reason, self._budget_seconds),
         )
         # It needs neither the loop nor Python: whatever hangs, the process ends.
-        hopeless_seconds = self._budget_seconds + HAND_BACK_SECONDS + LEAVE_SECONDS
+        hopeless_seconds = self._budget_seconds + self._hand_back_seconds + self._leave_seconds
         faulthandler.dump_traceback_later(hopeless_seconds, exit=True)
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
@@ -100,7 +104,7 @@ class Drain:
         if late:
             log.warning("Unified API: the time is up. What is not finished is taken up later.")
             draining.cancel()
-            await asyncio.wait({draining}, timeout=HAND_BACK_SECONDS)
+            await asyncio.wait({draining}, timeout=self._hand_back_seconds)
         # By the loop itself: in a task, the KeyboardInterrupt on which ComfyUI ends is an error.
         loop.call_soon(self._go)
 
@@ -112,7 +116,7 @@ class Drain:
 
     def _go(self) -> None:
         log.info("Unified API: ComfyUI ends now.")
-        faulthandler.dump_traceback_later(LEAVE_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(self._leave_seconds, exit=True)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._tell_earlier_handler()
         self._leave()

@@ -90,6 +90,7 @@ class Settings(BaseModel):
     max_pending: int = Field(20_000, alias="UNIFIED_API_MAX_PENDING", ge=1)
     max_attempts: int = Field(3, alias="UNIFIED_API_MAX_ATTEMPTS", ge=1, le=100)
     job_timeout: float = Field(1800.0, alias="UNIFIED_API_JOB_TIMEOUT", gt=0, lt=inf)
+    interrupt_seconds: float = Field(30.0, alias="UNIFIED_API_INTERRUPT_SECONDS", gt=0, lt=inf)
     warm_up_seconds: float = Field(600.0, alias="UNIFIED_API_WARM_UP_SECONDS", ge=0, lt=inf)
     exit_on_hang: bool = Field(False, alias="UNIFIED_API_EXIT_ON_HANG")
     reset_store: bool = Field(False, alias="UNIFIED_API_RESET_STORE")

@@ -182,7 +182,7 @@ def test_fifty_jobs_of_all_kinds_at_once_all_end_and_slow_pictures_delay_nobody(
 def test_a_job_beyond_its_time_is_interrupted_and_a_deaf_node_is_told_in_health(
     start_comfy: StartComfy,
 ) -> None:
-    comfy = start_comfy(UNIFIED_API_JOB_TIMEOUT="2", nodes=("short_patience",))
+    comfy = start_comfy(UNIFIED_API_JOB_TIMEOUT="2", UNIFIED_API_INTERRUPT_SECONDS="3")
     polite = comfy.submit("probe", {"seconds": 60, "steps": 600})
     assert comfy.finished(polite)["error_detail"]["code"] == "timed_out"
 

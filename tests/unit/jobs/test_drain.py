@@ -18,7 +18,6 @@ LIMIT_SECONDS = 20
 LIFE = f"""
 import asyncio, logging, runpy, signal, sys, threading
 runpy.run_path({str(CONFTEST)!r})
-from unified_api.jobs import drain as drains
 from unified_api.jobs.drain import Drain
 
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(levelname)s %(message)s")
@@ -224,8 +223,7 @@ def test_a_handing_back_that_hangs_does_not_stop_it(live):
                 except asyncio.CancelledError:
                     say("no")
 
-        drains.HAND_BACK_SECONDS = 0.2
-        run(stubborn, budget=0.2)
+        run(stubborn, budget=0.2, hand_back_seconds=0.2)
         """
     )
 
@@ -249,15 +247,15 @@ def test_a_drain_that_fails_is_told_and_does_not_stop_it(live):
 @pytest.mark.parametrize(
     "script",
     [
-        "run(at_once, leave=hang)",
-        "run(at_once, leave=lambda: None)",
-        "import atexit; atexit.register(hang); run(at_once)",
-        "run(lambda: hang(), budget=0.2)",
+        "run(at_once, leave=hang, **soon)",
+        "run(at_once, leave=lambda: None, **soon)",
+        "import atexit; atexit.register(hang); run(at_once, **soon)",
+        "run(lambda: hang(), budget=0.2, **soon)",
     ],
     ids=["leaving", "no leaving", "tidying up", "the loop"],
 )
 def test_whatever_hangs_it_ends_and_tells_where(live, script):
-    life = live(f"drains.LEAVE_SECONDS = drains.HAND_BACK_SECONDS = 0.3\n{script}")
+    life = live(f"soon = dict(leave_seconds=0.3, hand_back_seconds=0.3)\n{script}")
 
     life.send()
 
@@ -387,7 +385,7 @@ class TestAsProcessOne:
         assert life.end() == 143
 
     def test_when_leaving_hangs_it_ends_all_the_same(self, live):
-        life = live("drains.LEAVE_SECONDS = 0.3; run(at_once, leave=hang)")
+        life = live("run(at_once, leave=hang, leave_seconds=0.3)")
 
         life.send()
 

@@ -65,6 +65,7 @@ TABLE = {
     "max_pending": (20_000, "1", 1, ["0", "-1", "many", "1.5"]),
     "max_attempts": (3, "100", 100, ["0", "101"]),
     "job_timeout": (1800.0, "0.5", 0.5, ["0", "-1", "nan", "inf", "soon"]),
+    "interrupt_seconds": (30.0, "0.5", 0.5, ["0", "-1", "nan", "inf", "soon"]),
     "warm_up_seconds": (600.0, "0", 0.0, ["-1", "nan", "inf", "long"]),
     "exit_on_hang": (False, "true", True, ["perhaps"]),
     "reset_store": (False, "1", True, ["perhaps"]),
