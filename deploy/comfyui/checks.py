@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -44,12 +45,19 @@ class Check(NamedTuple):
     python: Path
     call: list[str]
 
+    @property
+    def command(self) -> list[str]:
+        return [str(self.python), "-m", *self.call]
+
 
 class Result(NamedTuple):
+    """`output` is what was captured of a check, `again` the shell command that repeats it."""
+
     name: str
     seconds: float
     status: int = 0
     output: str = ""
+    again: str = ""
 
 
 def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
@@ -67,9 +75,6 @@ def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
         beside = [pool.submit(captured, check) for check in others]
         tested = shown(pytest_with(python, arguments))
         results = [prepared, *(each.result() for each in beside), tested]
-    for result in results:
-        if result.output:
-            say(f"== {result.name}\n{result.output}")
     return report(results, time.monotonic() - began)
 
 
@@ -116,29 +121,35 @@ def captured(check: Check) -> Result:
 def result_of(check: Check, *, output: int | None) -> Result:
     began = time.monotonic()
     # Hundreds of Pythons start in a run: what one has compiled, the others need not compile again.
-    environment = {**os.environ, "MYPYPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": ""}
-    call = [str(check.python), "-m", *check.call]
+    ours = {"MYPYPATH": str(PACKAGES), "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
-        call,
+        check.command,
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, **ours},
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    return Result(check.name, time.monotonic() - began, done.returncode, done.stdout or "")
+    seconds = time.monotonic() - began
+    again = f"cd {ROOT}; MYPYPATH={PACKAGES} {shlex.join(check.command)}"
+    return Result(check.name, seconds, done.returncode, done.stdout or "", again)
 
 
-def report(results: Iterable[Result], seconds: float) -> int:
+def report(results: Sequence[Result], seconds: float) -> int:
+    """Say what failed and how long everything took. Returns the exit status."""
+    failed = [result for result in results if result.status != 0]
+    for result in failed:
+        if result.output:
+            say(f"== {result.name}\n{result.output}\nRun again: {result.again}")
     for result in results:
         say(f"{result.seconds:6.0f} s  {result.name}{'' if result.status == 0 else ': FAILED'}")
     say(f"{seconds:6.0f} s  together")
     if seconds > WARN_SECONDS:
         say(f"WARNING: {TOO_LONG}")
     say_untested()
-    failed = [result.name for result in results if result.status != 0]
-    say(f"Failed: {', '.join(failed)}" if failed else "All checks are clean")
+    names = ", ".join(result.name for result in failed)
+    say(f"Failed: {names}" if failed else "All checks are clean")
     return 1 if failed else 0
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from unified_api.deploy.comfyui import checks
-from unified_api.deploy.comfyui.checks import Result, beside_pytest, pytest_with, report
+from unified_api.deploy.comfyui.checks import (
+    Check,
+    Result,
+    beside_pytest,
+    captured,
+    pytest_with,
+    report,
+)
 
 from tests.common.runs import Part, again
 
@@ -118,6 +125,29 @@ def test_the_report_names_what_failed(capsys: pytest.CaptureFixture[str]) -> Non
     assert report([Result("mypy", 7.0, status=1), Result("pytest", 9.0, status=2)], 9.0) == 1
 
     assert "Failed: mypy, pytest" in capsys.readouterr().out
+
+
+def test_what_a_check_said_is_shown_if_it_failed_with_the_command_that_repeats_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clean = Result("ruff check", 1.0, output="fine", again="ruff")
+    broken = Result("mypy", 1.0, status=1, output="error: no", again="mypy -p unified_api")
+
+    report([clean, broken], 1.0)
+
+    said = capsys.readouterr().out
+    assert "== mypy\nerror: no\nRun again: mypy -p unified_api\n" in said
+    assert "fine" not in said
+
+
+@pytest.mark.parametrize(("code", "status"), [("print('well')", 0), ("assert not 'well'", 1)])
+def test_the_command_that_repeats_a_check_does(code: str, status: int) -> None:
+    result = captured(Check("a check", PYTHON, ["timeit", "-n1", "-r1", code]))
+
+    again = subprocess.run(result.again, shell=True, capture_output=True, text=True, check=False)
+    assert result.status == again.returncode == status
+    assert "well" in result.output
+    assert "well" in again.stdout + again.stderr
 
 
 def test_a_run_that_takes_too_long_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
