@@ -46,8 +46,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: New jobs wake the engine at once; this sweep finds those that are due again.
-SWEEP_SECONDS = 1.0
 #: Who waits is told twice a second at most how the line moves.
 TELL_SECONDS = 0.5
 #: How many of an earlier process's runs are looked at to know how long they take.
@@ -275,7 +273,7 @@ class Engine:
             self._wake.clear()
             job = await self._claim(least) if (least := self._least) else None
             if job is None:
-                await set_within(self._wake, SWEEP_SECONDS)
+                await set_within(self._wake, self._shop.timing.sweep_seconds)
             else:
                 self._shop.line.leave(job.job_id)
                 self._runs.begin(job, self._shop.store)
@@ -288,7 +286,7 @@ class Engine:
                     await self._leave_line(job)
             except sqlite3.Error:
                 log.exception("the job store could not be searched for old jobs")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._shop.timing.sweep_seconds)
 
     @property
     def _least(self) -> Priority | None:

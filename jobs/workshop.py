@@ -180,8 +180,10 @@ class Spool:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long runs wait, in seconds."""
+    """How long the engine and its runs wait, in seconds."""
 
+    #: Between two searches for jobs that are due again or late. New jobs wake the engine at once.
+    sweep_seconds: float = 1.0
     #: Before a failed step is tried again.
     retry_seconds: float = 2.0
     #: For the beginning of one run, by the next.

@@ -75,13 +75,16 @@ class ComfyUI:
         hands_over: bool = True,
         picture_bytes: float = math.inf,
         grace_seconds: float = GRACE_SECONDS,
+        sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
         """`hands_over`: results come as pictures in memory wherever ComfyUI would encode them.
 
         Pictures of a prompt are loaded ahead if they take no more than `picture_bytes`. A prompt
-        that is to end and goes on for more than `grace_seconds` is a problem.
+        that is to end and goes on for more than `grace_seconds` is a problem. Every `sweep_seconds`
+        ComfyUI is compared with what events have reported.
         """
         self.grace_seconds = grace_seconds
+        self._sweep_seconds = sweep_seconds
         self._server = PromptServer.instance
         self._queue = self._server.prompt_queue
         self._client_id = uuid4().hex
@@ -301,7 +304,7 @@ class ComfyUI:
 
     async def _sweep_forever(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(self._sweep_seconds)
             try:
                 self._sweep()
             except Exception:

@@ -30,6 +30,8 @@ from unified_api.routes.view import view
 from unified_api.workflows import Catalog
 
 POLL_SECONDS = 0.005
+#: In the place of intervals of seconds.
+QUICK_SECONDS = 0.05
 MOST_POLLS = 2000
 SAVE = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}
 
@@ -192,7 +194,7 @@ class Bench:
         self.results_folder = folder / "results"
         self._folder = folder
         self._settings = settings
-        self.timing = Timing(retry_seconds=0.05)
+        self.timing = Timing(retry_seconds=QUICK_SECONDS, sweep_seconds=QUICK_SECONDS)
         self.encode = encoded
         self._opened = []
         self.host = self.new_host()

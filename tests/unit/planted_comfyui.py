@@ -164,7 +164,7 @@ def seam(planted, monkeypatch):
 
 @pytest.fixture
 async def host(seam):
-    host = seam.ComfyUI()
+    host = seam.ComfyUI(sweep_seconds=0.05)
     host.start()
     return host
 
