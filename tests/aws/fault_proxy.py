@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.common.loops import stop_listening
 from tests.common.ports import HOST, free_port
 
 WAIT_SECONDS = 20.0
@@ -213,7 +214,7 @@ class FaultProxy:
         self._server = await asyncio.start_server(self._serve, HOST, self._port)
 
     async def _stop_listening(self) -> None:
-        self._server.close()
+        await stop_listening(self._server)
 
     async def _end_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import hypothesis
 import pytest
 
+from tests.common.loops import stop_listening
+
 from .fake_host import bench, definitions, engine, gallery, picture, settings
 from .planted_comfyui import finish, host, planted, run, saved, seam, worker
 from .receiver import receive, receiver
@@ -53,7 +55,7 @@ class Listener:
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def close(self) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         for task in filter(None, self._tasks):
             task.cancel()
         await asyncio.gather(*filter(None, self._tasks), return_exceptions=True)
