@@ -64,8 +64,11 @@ def passed(said: str) -> list[str]:
 
 
 def test_the_short_run_leaves_out_what_is_marked_and_the_full_run_nothing(suite: Path) -> None:
-    assert passed(run(suite)) == [f"test_{name}.py::test_short" for name in "abcd"]
-    assert len(passed(run(suite, "--full"))) == 8
+    short, full = run(suite), run(suite, "--full")
+
+    assert passed(short) == [f"test_{name}.py::test_short" for name in "abcd"]
+    assert len(passed(full)) == 8
+    assert "FAILED" not in short + full
 
 
 def test_the_parts_of_a_run_are_the_run(suite: Path) -> None:
