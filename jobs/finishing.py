@@ -26,9 +26,9 @@ JOBS_AT_ONCE = 2
 
 
 class Encode(Protocol):
-    """Makes the bytes of a file of a picture."""
+    """Encodes an image as the bytes of a file."""
 
-    def __call__(self, picture: Image, delivery: Delivery, *, png_level: int) -> bytes: ...
+    def __call__(self, image: Image, delivery: Delivery, /, *, png_level: int) -> bytes: ...
 
 
 class Finishing:

@@ -79,8 +79,10 @@ class Deployment:
 
     @property
     def is_empty(self) -> bool:
-        """Looks twice: moto counts one kind after the other, and a message whose hold ends in
-        between is in neither count."""
+        """Whether two looks find no message.
+
+        Moto counts one kind after the other: a message whose hold ends in between is in neither.
+        """
         return all(self.waiting() == (0, 0) for _ in range(2))
 
     def accept(self, task_id: str, **more: Any) -> None:

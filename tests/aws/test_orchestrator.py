@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,16 +20,12 @@ from tasks import Deployment
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.orchestrator import host_of
 
+from tests.common.orchestrator import LOAD, MAIN
 from tests.common.ports import HOST, free_port
 
 START_SECONDS = 30.0
 #: What is accepted and not sent is sent again within this time.
 SWEPT_SECONDS = 30.0
-CONFTEST = Path(__file__).parents[1] / "conftest.py"
-LOAD = f"import runpy; runpy.run_path({str(CONFTEST)!r})"
-MAIN = (
-    f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main(unsent_seconds=1)"
-)
 KEY = f"ci:submit:{sha256(b'secret').hexdigest()}"
 
 

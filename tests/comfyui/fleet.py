@@ -21,6 +21,7 @@ from comfy_process import DEFINITIONS, FINAL, ROOT, wait_until
 from emulators import CREDENTIALS, Emulator, start_moto
 from forked import ForkedComfy
 
+from tests.common.orchestrator import MAIN
 from tests.common.ports import free_port
 
 VERSION = "0.30.0"
@@ -37,10 +38,6 @@ START_SECONDS = 60
 SETTLE_SECONDS = 90
 LOOK_SECONDS = 0.2
 FORWARD = {"pending": 0, "processing": 1, **dict.fromkeys(FINAL, 2)}
-LOAD = f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})"
-MAIN = (
-    f"{LOAD}; from unified_api.sqs_bridge import orchestrator; orchestrator.main(unsent_seconds=1)"
-)
 
 #: Status and link of a task, as the table has them.
 Told = tuple[str, str | None]
