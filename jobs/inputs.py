@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: A decoded picture is large: not more of them at once, and threads are left for other work.
 DECODED_AT_ONCE = 2
+#: Jobs may come between looking for the references to files and deleting the files.
+FILES_AT_ONCE = 100
 
 
 class Objects(Protocol):
@@ -92,18 +94,21 @@ class Inputs:
         chunks = limited(content, self._settings.max_image_bytes)
         return f"upload:{await self._store(lambda part: _write(part, chunks))}"
 
-    async def sweep(self, is_needed: Callable[[str], Awaitable[bool]]) -> None:
+    async def sweep(self, uploads_in_use: Callable[[], Awaitable[Collection[str]]]) -> None:
         """Delete files that no waiting job needs: old ones, and the oldest while all are too many.
 
-        `is_needed` tells whether a job that has not ended names the reference.
+        `uploads_in_use` returns the references that jobs name which have not ended.
         """
         oldest_first = sorted(await off_loop(self._files))
         total = sum(size for _, size, _ in oldest_first)
         too_old = time.time() - self._settings.input_hours * 3600
-        for used, size, path in oldest_first:
+        in_use: Collection[str] = ()
+        for number, (used, size, path) in enumerate(oldest_first):
             if used > too_old and total <= self._settings.input_bytes:
                 return
-            if not await is_needed(f"upload:{path.name}"):
+            if number % FILES_AT_ONCE == 0:
+                in_use = await uploads_in_use()
+            if f"upload:{path.name}" not in in_use:
                 await off_loop(path.unlink, missing_ok=True)
                 total -= size
 

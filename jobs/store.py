@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from .writer import Writer
 BUSY_SECONDS = 10.0
 #: No job is put off for longer, so a later `due` shows that the clock was set back.
 LONGEST_DELAY_SECONDS = 600.0
+#: Above every sequence number.
+NEWEST = 2**63 - 1
 
 IN_USE = "another ComfyUI process uses this job store; give each a user folder of its own"
 DAMAGED = (
@@ -61,26 +64,56 @@ AFTER_EARLIER = (
 )
 BEFORE_LATER = (
     f"sequence < ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} >= ? + 60"
-    f" ORDER BY {CREATED_AT} LIMIT 1), {2**63 - 1})"
+    f" ORDER BY {CREATED_AT} LIMIT 1), {NEWEST})"
 )
 RANKED = """
 ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 1;
 DROP INDEX jobs_waiting;
 CREATE INDEX jobs_waiting ON jobs (rank, sequence) WHERE due IS NOT NULL;
 """
+FINAL = tuple(status.value for status in Status if status.is_final)
+#: In these words, or SQLite does not see that the index below fits.
+UNFINISHED = "status IN ('pending', 'processing')"
+#: For every filter of a list an index that ends with the order of the list.
+INDEXED = f"""
+CREATE INDEX jobs_unfinished ON jobs (sequence) WHERE {UNFINISHED};
+CREATE INDEX jobs_by_owner_and_status ON jobs (owner, status, sequence);
+CREATE INDEX jobs_by_owner_and_workflow ON jobs (owner, workflow, sequence);
+CREATE INDEX jobs_by_workflow_and_status ON jobs (workflow, status, sequence);
+CREATE INDEX jobs_by_all ON jobs (owner, workflow, status, sequence);
+"""
 #: What makes each version out of the one before.
-VERSIONS = (JOBS, outbox.SCHEMA, TIMES, RANKED)
+VERSIONS = (JOBS, outbox.SCHEMA, TIMES, RANKED, INDEXED + outbox.INDEXED)
 
 #: The order in which waiting jobs are taken up.
 TURNS = "rank, sequence"
 COLUMNS = ("job_id", "workflow", "status", "owner", "due", "rank", "document")
 INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({marks(COLUMNS)})"
 
-FINAL = tuple(status.value for status in Status if status.is_final)
+
+#: So many jobs are read together where many are.
+JOBS_AT_ONCE = 100
+UPLOADS = f"""
+SELECT sequence, (
+    SELECT json_group_array(value) FROM json_tree(document, '$.parameters')
+    WHERE type = 'text' AND value GLOB 'upload:*'
+)
+FROM jobs INDEXED BY jobs_unfinished
+WHERE {UNFINISHED} AND sequence > ? ORDER BY sequence LIMIT ?
+"""
+
+Connect = Callable[[Path], sqlite3.Connection]
 
 
 class StoreUnusable(Exception):
     """The job store cannot be used; the message says what to do."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
 
 
 class Store:
@@ -90,7 +123,9 @@ class Store:
     of a job never waits for a commit. Every method may raise sqlite3.Error.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, connect: Connect = open_database) -> None:
+        """`connect` opens the file, once to write and once to read; tests watch queries by it."""
+        self._connect = connect
         self._lane = Lane("store-writer")
         self._writer = Writer(self._lane, lambda: self._open_writer)
         self._reader = Lane("store-reader")
@@ -113,9 +148,9 @@ class Store:
             if not reset:
                 raise StoreUnusable(DAMAGED)
             await self._lane.run(_set_aside, self._path)
-        self._write_db = await self._lane.run(_connect, self._path)
+        self._write_db = await self._lane.run(self._connect, self._path)
         await self._lane.run(_migrate, self._write_db)
-        self._read_db = await self._reader.run(_connect, self._path)
+        self._read_db = await self._reader.run(self._connect, self._path)
 
     async def close(self) -> None:
         for lane, db in (
@@ -135,9 +170,8 @@ class Store:
     async def save(self, job: Job) -> bool:
         """Commit a job's new state. False if it has a final one already, which then stays."""
         return await self._write(
-            "UPDATE jobs SET status = ?, due = ?, document = ?"
-            f" WHERE job_id = ? AND status NOT IN ({marks(FINAL)})",
-            (job.status.value, job.due, job.model_dump_json(), job.job_id, *FINAL),
+            f"UPDATE jobs SET status = ?, due = ?, document = ? WHERE job_id = ? AND {UNFINISHED}",
+            (job.status.value, job.due, job.model_dump_json(), job.job_id),
             self._news(job) if job.status.is_final else [],
         )
 
@@ -159,10 +193,7 @@ class Store:
 
     async def forget(self, job_id: str) -> None:
         """Delete a job that has not ended."""
-        await self._write(
-            f"DELETE FROM jobs WHERE job_id = ? AND status NOT IN ({marks(FINAL)})",
-            (job_id, *FINAL),
-        )
+        await self._write(f"DELETE FROM jobs WHERE job_id = ? AND {UNFINISHED}", (job_id,))
 
     async def cancel(self, job_id: str, *, now: float) -> Job | None:
         """Cancel a job that nobody works on; None if there is none of this id."""
@@ -216,19 +247,19 @@ class Store:
     ) -> list[tuple[int, Job]]:
         """Jobs with their sequence numbers, newest first, from below the number `after`."""
         wanted = {
+            "sequence < ?": NEWEST if after is None else after,
             "status = ?": selection.status and selection.status.value,
             "workflow = ?": selection.workflow,
             "owner = ?": selection.owner,
-            "sequence < ?": after,
             f"{CREATED_AT} >= ?": selection.created_after,
             AFTER_EARLIER: selection.created_after,
             f"{CREATED_AT} < ?": selection.created_before,
             BEFORE_LATER: selection.created_before,
         }
         given = {clause: value for clause, value in wanted.items() if value is not None}
-        where = f"WHERE {' AND '.join(given)}" if given else ""
         found = await self._read(
-            f"SELECT sequence, document FROM jobs {where} ORDER BY sequence DESC LIMIT ?",
+            f"SELECT sequence, document FROM jobs WHERE {' AND '.join(given)}"
+            " ORDER BY sequence DESC LIMIT ?",
             (*given.values(), limit),
         )
         return [(sequence, _job(document)) for sequence, document in found]
@@ -242,20 +273,24 @@ class Store:
         return [(sequence, _job(document)) for sequence, document in found]
 
     async def count_unfinished(self, owner: str) -> int:
+        """The number of jobs of an owner that have not ended."""
         found = await self._read(
-            f"SELECT count(*) FROM jobs WHERE owner = ? AND status NOT IN ({marks(FINAL)})",
-            (owner, *FINAL),
+            f"SELECT count(*) FROM jobs WHERE owner = ? AND {UNFINISHED}", (owner,)
         )
         return int(found[0][0])
 
-    async def is_mentioned(self, text: str) -> bool:
-        """Whether a job that has not ended has this text in it."""
-        found = await self._read(
-            "SELECT 1 FROM jobs WHERE instr(document, ?) > 0"
-            f" AND status NOT IN ({marks(FINAL)}) LIMIT 1",
-            (text, *FINAL),
-        )
-        return bool(found)
+    async def uploads_in_use(self) -> set[str]:
+        """The references ("upload:...") to uploaded files in jobs that have not ended.
+
+        Reads a few jobs at a time, so that others can be read in between.
+        """
+        uploads: set[str] = set()
+        reached: int | None = 0
+        while reached is not None:
+            found = await self._read(UPLOADS, (reached, JOBS_AT_ONCE))
+            uploads.update(*(json.loads(references) for _, references in found))
+            reached = found[-1][0] if found else None
+        return uploads
 
     async def waiting(self) -> list[Waiting]:
         """The jobs that nobody works on, in the order in which they are taken up."""
@@ -336,13 +371,6 @@ def _set_aside(path: Path) -> None:
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         if part.exists():
             part.rename(part.with_name(part.name + mark))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -29,7 +29,7 @@ async def look_after_storage(results: Results) -> None:
 async def tidy_up(shop: Workshop) -> None:
     """Delete old inputs and old jobs."""
     while True:
-        await _tried(shop.inputs.sweep(shop.store.is_mentioned))
+        await _tried(shop.inputs.sweep(shop.store.uploads_in_use))
         await _tried(forget_old(shop, now=time.time()))
         await asyncio.sleep(TIDY_SECONDS)
 

@@ -40,6 +40,10 @@ CREATE TABLE tellings (
 );
 CREATE INDEX tellings_by_job ON tellings (job_id, sequence);
 """
+INDEXED = """
+CREATE INDEX outbox_by_due ON outbox (due, sequence, site);
+CREATE INDEX outbox_by_try ON outbox (tried_at, sequence, site);
+"""
 
 
 class Telling(Value):
@@ -74,15 +78,18 @@ class Outbox:
     async def next(
         self, *, now: float, but: Collection[int], sites: Collection[str]
     ) -> Notice | None:
-        """The oldest notice that is due, but not one of these, nor for one of these sites."""
+        """The notice due for longest, but not one of these, nor for one of these sites."""
         # What was tried in the future shows that the clock was set back.
-        found = await self._read(
-            f"SELECT {', '.join(Notice._fields)} FROM outbox WHERE (due <= ? OR tried_at > ?)"
-            f" AND sequence NOT IN ({marks(but)}) AND site NOT IN ({marks(sites)})"
-            " ORDER BY sequence LIMIT 1",
-            (now, now, *but, *sites),
-        )
-        return Notice(*found[0]) if found else None
+        for column, is_due in (("due", "due <= ?"), ("tried_at", "tried_at > ?")):
+            found = await self._read(
+                f"SELECT {', '.join(Notice._fields)} FROM outbox WHERE {is_due}"
+                f" AND sequence NOT IN ({marks(but)}) AND site NOT IN ({marks(sites)})"
+                f" ORDER BY {column}, sequence LIMIT 1",
+                (now, *but, *sites),
+            )
+            if found:
+                return Notice(*found[0])
+        return None
 
     async def record(self, notice: Notice, telling: Telling, *, due: float | None) -> None:
         """Commit how a try went, and when the next is due; None ends it."""

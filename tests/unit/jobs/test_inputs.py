@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from unified_api.jobs.errors import ForbiddenSource, InputFetchFailed, InputInvalid
-from unified_api.jobs.inputs import Inputs
+from unified_api.jobs.inputs import FILES_AT_ONCE, Inputs
 
 
 @pytest.fixture
@@ -321,10 +321,10 @@ async def test_the_sweep_deletes_old_pictures_that_no_job_needs(tmp_path, settin
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (time.time() - age_seconds,) * 2)
 
-    async def is_needed(reference):
-        return reference == "upload:needed"
+    async def uploads_in_use():
+        return {"upload:needed"}
 
-    await inputs.sweep(is_needed)
+    await inputs.sweep(uploads_in_use)
 
     assert {path.name for path in folder.iterdir()} == {"needed", "new"}
 
@@ -337,9 +337,26 @@ async def test_the_sweep_deletes_the_oldest_while_all_are_too_many(tmp_path, set
         (folder / f"{number}").write_bytes(b"x" * 10)
         os.utime(folder / f"{number}", (time.time() - 100 + number,) * 2)
 
-    async def is_needed(_reference):
-        return False
+    async def uploads_in_use():
+        return set()
 
-    await inputs.sweep(is_needed)
+    await inputs.sweep(uploads_in_use)
 
     assert {path.name for path in folder.iterdir()} == {"2", "3"}
+
+
+async def test_the_sweep_asks_again_what_is_in_use_now_and_then(tmp_path, settings):
+    inputs = Inputs(tmp_path, settings(input_bytes=0))
+    folder = tmp_path / "unified_api"
+    folder.mkdir()
+    for number in range(FILES_AT_ONCE + 1):
+        (folder / f"{number}").write_bytes(b"x")
+        os.utime(folder / f"{number}", (number, number))
+    answers = [set(), {f"upload:{FILES_AT_ONCE}"}]
+
+    async def uploads_in_use():
+        return answers.pop(0)
+
+    await inputs.sweep(uploads_in_use)
+
+    assert [path.name for path in folder.iterdir()] == [f"{FILES_AT_ONCE}"]

@@ -10,7 +10,13 @@ import pytest
 from unified_api.jobs.errors import ExecutionFailed
 from unified_api.jobs.job import Job, Status
 from unified_api.jobs.selection import Selection
-from unified_api.jobs.store import LONGEST_DELAY_SECONDS, VERSIONS, Store, StoreUnusable
+from unified_api.jobs.store import (
+    JOBS_AT_ONCE,
+    LONGEST_DELAY_SECONDS,
+    VERSIONS,
+    Store,
+    StoreUnusable,
+)
 
 HERE = Path(__file__).parent
 ENOUGH = 25
@@ -397,3 +403,18 @@ async def test_a_commit_that_was_told_survives_a_kill(path, open_store):
     kept = [await store.get(job_id) for job_id in told]
     assert len(told) >= ENOUGH
     assert None not in kept
+
+
+async def test_the_uploads_in_use_are_those_of_jobs_that_have_not_ended(store):
+    waiting, running, ended, nested, last = (f"upload:{digit * 64}.png" for digit in "12345")
+    await store.insert(job("ended", parameters={"image": ended}))
+    await store.cancel("ended", now=2.0)
+    await store.insert(job("running", parameters={"image": running}))
+    await store.claim(now=2.0)
+    await store.insert(job("waiting", parameters={"image": waiting, "text": "upload it"}))
+    await store.insert(job("nested", parameters={"all": [{"image": nested}]}))
+    for number in range(JOBS_AT_ONCE):
+        await store.insert(job(f"without {number}"))
+    await store.insert(job("last", parameters={"image": last}))
+
+    assert await store.uploads_in_use() == {waiting, running, nested, last}
