@@ -86,6 +86,7 @@ async def comfy_entrypoint() -> Any:
         drain.listen()
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))
+        await surface.keyring.refresh()
         announce(engine, surface, url=host.url, bucket=settings.bucket, queue=settings.queue_url)
 
     async def finish() -> None:

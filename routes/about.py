@@ -38,8 +38,9 @@ async def info(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
+    tells_reasons = await may_read(request)
     components = components_of(request)
-    state, tells_reasons = _overall(components), may_read(request)
+    state = _overall(components)
     body = {
         "status": state.value,
         "version": surface_of(request).version,
@@ -53,9 +54,10 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     service, surface = service_of(request), surface_of(request)
+    shows_more = await may_read(request)
     is_ready = service.is_ready and (surface.is_open or surface.keyring.is_required)
     body: dict[str, Any] = {"ready": is_ready}
-    if may_read(request):
+    if shows_more:
         body["workflows"] = {one.slug: list(one.problems) for one in service.offer.all()}
         parts = {} if is_ready else components_of(request)
         ill = {name: part for name, part in parts.items() if part.state is not State.HEALTHY}

@@ -88,7 +88,7 @@ async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Nobody comes in but by `admit`; the outside is shown to everybody."""
     route = request.match_info.handler
     if route not in PUBLIC:
-        admit(request, NEEDS.get(route))
+        await admit(request, NEEDS.get(route))
     return await handler(request)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Iterable
@@ -14,12 +15,13 @@ from pydantic import TypeAdapter
 
 from ..jobs.health import Component, State
 from ..jobs.keys import Key, Scope
+from ..jobs.threads import in_daemon
 
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, ...]
 
-UNREADABLE: Stamp = ()
+READ_SECONDS = 5.0
 PROBLEM = "keys.json cannot be read, so none of its keys opens. `./install.sh key list` says why."
 
 _file_format = TypeAdapter(tuple[Key, ...])
@@ -43,6 +45,18 @@ class Caller:
 ANYBODY = Caller()
 
 
+@dataclass(frozen=True)
+class _KeyFile:
+    """What was found at the path of the key file. Without a stamp there is no file."""
+
+    stamp: Stamp | None = None
+    keys: tuple[Key, ...] = ()
+    problem: str | None = None
+
+
+UNREADABLE = _KeyFile(stamp=(), problem=PROBLEM)
+
+
 class Keyring:
     """The keys of the settings and of a file. A change of the file counts from the next request.
 
@@ -51,50 +65,63 @@ class Keyring:
 
     name = "keys"
 
-    def __init__(self, given: Iterable[Key] = (), file: Path | None = None) -> None:
+    def __init__(
+        self,
+        given: Iterable[Key] = (),
+        file: Path | None = None,
+        *,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self._given = tuple(given)
-        self._file = file
-        self._stamp: Stamp | None = None
-        self._filed: tuple[Key, ...] = ()
-        self._problem: str | None = None
+        self._path = file
+        self._read_seconds = read_seconds
+        self._file = _KeyFile()
+        self._begun: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        #: One that its disk has not answered so far.
+        self._reading: asyncio.Future[_KeyFile] | None = None
 
     @property
     def is_required(self) -> bool:
         """Whether callers need a key at all."""
-        self._refresh()
-        return bool(self._given) or self._stamp is not None
+        return bool(self._given) or self._file.stamp is not None
 
     @property
     def component(self) -> Component:
-        self._refresh()
-        return Component(State.DEGRADED, self._problem) if self._problem else Component()
+        problem = self._file.problem
+        return Component(State.DEGRADED, problem) if problem else Component()
 
     def find(self, secret: bytes) -> Caller | None:
         """Whose key it is. It takes equally long for every key that is not known."""
-        self._refresh()
         digest = sha256(secret).hexdigest()
         found = None
-        for key in (*self._given, *self._filed):
+        for key in (*self._given, *self._file.keys):
             if hmac.compare_digest(key.sha256.encode(), digest.encode()):
                 found = Caller(key.name, key.scopes)
         return found
 
-    def _refresh(self) -> None:
-        # On the loop: asking a local file for its age is quicker than any way around.
-        stamp = _stamp(self._file) if self._file else None
-        if stamp == self._stamp or self._file is None:
-            return
-        self._stamp, self._filed, self._problem = stamp, (), None
-        if stamp is not None:
-            self._read(self._file)
+    async def refresh(self) -> None:
+        """Read the file, if it has changed. Callers at the same moment share one look at it.
 
-    def _read(self, file: Path) -> None:
-        try:
-            self._filed = _file_format.validate_json(file.read_bytes())
-        except (OSError, ValueError) as error:
-            # Not the message: it may quote a key that somebody put there by mistake.
-            log.warning("the key file cannot be read: %s", type(error).__name__)
-            self._problem = PROBLEM
+        A file whose disk does not answer in time counts as unreadable until it does.
+        """
+        if self._path is None:
+            return
+        # Not one that has begun: it may have looked at the file before the latest change.
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._read_after(self._begun, self._path))
+        await asyncio.shield(self._next)
+
+    async def _read_after(self, earlier: asyncio.Task[None] | None, path: Path) -> None:
+        if earlier and not earlier.done():
+            await asyncio.wait({earlier})
+        self._begun, self._next = self._next, None
+        reading = self._reading or asyncio.ensure_future(
+            in_daemon("unified-api-keys", _key_file, path, self._file)
+        )
+        done, _ = await asyncio.wait({reading}, timeout=self._read_seconds)
+        self._reading = None if done else reading
+        self._file = reading.result() if done else UNREADABLE
 
 
 def bearer_of(request: web.Request) -> bytes | None:
@@ -117,6 +144,21 @@ def _credentials(request: web.Request) -> tuple[str, bytes] | None:
     return scheme.lower(), rest.strip().encode("utf-8", "replace")
 
 
+def _key_file(path: Path, known: _KeyFile) -> _KeyFile:
+    """What is at the path now; blocks while its disk is slow."""
+    stamp = _stamp(path)
+    if stamp == known.stamp:
+        return known
+    if stamp is None:
+        return _KeyFile()
+    try:
+        return _KeyFile(stamp, _file_format.validate_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        # Not the message: it may quote a key that somebody put there by mistake.
+        log.warning("the key file cannot be read: %s", type(error).__name__)
+        return _KeyFile(stamp, problem=PROBLEM)
+
+
 def _stamp(file: Path) -> Stamp | None:
     """Different after every change of a file, its permissions included; None without one."""
     try:
@@ -124,5 +166,5 @@ def _stamp(file: Path) -> Stamp | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return UNREADABLE
+        return ()
     return (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from ..jobs.errors import (
@@ -17,45 +19,57 @@ from .auth import ANYBODY, Caller, bearer_of
 from .browsers import is_foreign, is_own_name
 from .service import Surface, surface_of
 
+_NAME = "unified_api_key_holder"
+#: Under which a request keeps whose key it carries. Older aiohttp takes any text.
+KEY_HOLDER: Any = web.RequestKey(_NAME, Any) if hasattr(web, "RequestKey") else _NAME
 LONGEST_IDEMPOTENCY_KEY = 255
 
 
-def admit(request: web.Request, scope: Scope | None) -> Caller:
-    """The caller, who has the scope that is needed; None is any.
+async def admit(request: web.Request, scope: Scope | None) -> None:
+    """Let a request in whose sender has the scope that is needed; None is any.
 
     Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized or Forbidden.
     """
     surface = surface_of(request)
+    holder = await key_holder_of(request)
     if is_foreign(request, surface):
         raise ForeignOrigin()
     if not surface.keyring.is_required:
-        return _anybody(request, surface)
-    caller = _known(request, surface)
-    if caller is None:
+        _check_open(request, surface)
+    elif holder is None:
         raise Unauthorized()
-    if scope is not None and not caller.may(scope):
+    elif scope is not None and not holder.may(scope):
         raise Forbidden()
-    return caller
+
+
+async def key_holder_of(request: web.Request) -> Caller | None:
+    """Whose key a request carries; found once, with the keys that are in force then."""
+    if KEY_HOLDER not in request:
+        keyring, secret = surface_of(request).keyring, bearer_of(request)
+        await keyring.refresh()
+        request[KEY_HOLDER] = keyring.find(secret) if secret else None
+    holder: Caller | None = request[KEY_HOLDER]
+    return holder
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Who sends a request that was let in. Raises Unauthorized if the key was revoked since."""
-    return admit(request, None)
+    """Who sends a request that was let in."""
+    holder: Caller | None = request[KEY_HOLDER]
+    return holder or ANYBODY
 
 
-def name_of(request: web.Request) -> str | None:
+def key_name_of(request: web.Request) -> str | None:
     """The name of the key that a request carries, whether it was let in or not."""
-    caller = _known(request, surface_of(request))
-    return caller.name if caller else None
+    holder: Caller | None = request.get(KEY_HOLDER)
+    return holder.name if holder else None
 
 
-def may_read(request: web.Request) -> bool:
+async def may_read(request: web.Request) -> bool:
     """Whether the sender of a request that everybody may send is shown more than others."""
-    surface = surface_of(request)
+    surface, holder = surface_of(request), await key_holder_of(request)
     if not surface.keyring.is_required:
         return surface.is_open
-    caller = _known(request, surface)
-    return caller is not None and caller.may(Scope.READ)
+    return holder is not None and holder.may(Scope.READ)
 
 
 def idempotency_key_of(request: web.Request) -> str | None:
@@ -77,14 +91,9 @@ def fit_idempotency_key(key: object) -> str:
     return key
 
 
-def _anybody(request: web.Request, surface: Surface) -> Caller:
+def _check_open(request: web.Request, surface: Surface) -> None:
+    """Raises AuthNotConfigured or UnknownHost, unless anybody may come in without a key."""
     if not surface.is_open:
         raise AuthNotConfigured()
     if surface.is_local and not is_own_name(request, surface):
         raise UnknownHost()
-    return ANYBODY
-
-
-def _known(request: web.Request, surface: Surface) -> Caller | None:
-    secret = bearer_of(request)
-    return surface.keyring.find(secret) if secret else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +43,8 @@ class Quota:
 
     def __init__(self, most: int = 0) -> None:
         self._most = most
-        self._turn = asyncio.Lock()
+        # Of the names of keys, so there are few.
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
     async def place(
@@ -53,8 +54,9 @@ class Quota:
         if not self._most or name is None:
             yield
             return
-        # One at a time, so that equally early requests do not all find the last place free.
-        async with self._turn:
+        # Serialised for each key: concurrent requests must not all pass the check before one of
+        # them is stored.
+        async with self._locks[name]:
             if await count(name) >= self._most:
                 raise TooManyJobs()
             yield

@@ -29,14 +29,15 @@ def lock(app: web.Application, surface: Surface) -> None:
 
     @web.middleware
     async def locked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = None if is_ours(request) else _refusal(request, surface)
+        refusal = None if is_ours(request) else await _refusal(request, surface)
         # Not `refusal or …`: on older aiohttp a response counts as false.
         return await handler(request) if refusal is None else refusal
 
     app.middlewares.insert(0, locked)
 
 
-def _refusal(request: web.Request, surface: Surface) -> web.Response | None:
+async def _refusal(request: web.Request, surface: Surface) -> web.Response | None:
+    await surface.keyring.refresh()
     if not surface.keyring.is_required:
         return web.Response(status=503, text=NO_KEYS)
     password = _password(request)

@@ -22,6 +22,7 @@ NAME = "ComfyUI Unified API Service"
 
 async def document(request: web.Request) -> web.Response:
     surface = surface_of(request)
+    await surface.keyring.refresh()
     offered = service_of(request).offer.all()
     described = describe(
         [one.workflow for one in offered if one.workflow],

@@ -9,7 +9,7 @@ import re
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from .door import name_of
+from .door import key_name_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             "job=%s workflow=%s key=%s request=%s status=%d",
             plain(request.match_info.get("job_id") or _made(response)),
             plain(request.match_info.get("workflow", "-")),
-            name_of(request) or "-",
+            key_name_of(request) or "-",
             response.headers["X-Request-Id"],
             response.status,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -59,13 +60,20 @@ def keys_in(user_folder: Path) -> Path:
     return user_folder / "unified_api" / "keys.json"
 
 
+def keyring_of(user_folder: Path) -> Keyring:
+    """As the service has it after its next request."""
+    keyring = Keyring(file=keys_in(user_folder))
+    asyncio.run(keyring.refresh())
+    return keyring
+
+
 def test_a_key_is_printed_alone_and_opens(clone: Clone, user_folder: Path) -> None:
     made = clone.key("add", "ci", "--user-folder", str(user_folder))
 
     secret = made.stdout.removesuffix("\n")
     assert made.returncode == 0
     assert re.fullmatch(r"uak_[A-Za-z0-9_-]{43}", secret)
-    caller = Keyring(file=keys_in(user_folder)).find(secret.encode())
+    caller = keyring_of(user_folder).find(secret.encode())
     assert caller is not None
     assert (caller.name, caller.scopes) == ("ci", {Scope.SUBMIT, Scope.READ, Scope.CANCEL})
 
@@ -100,11 +108,11 @@ def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder
 def test_a_revoked_key_opens_nothing_and_the_others_stay(clone: Clone, user_folder: Path) -> None:
     at = ("--user-folder", str(user_folder))
     kept, gone = [clone.key("add", n, *at).stdout.strip().encode() for n in ("kept", "gone")]
-    keyring = Keyring(file=keys_in(user_folder))
-    assert keyring.find(gone)
+    assert keyring_of(user_folder).find(gone)
 
     done = clone.key("revoke", "gone", *at)
 
+    keyring = keyring_of(user_folder)
     assert done.returncode == 0
     assert keyring.find(gone) is None
     assert keyring.find(kept)
@@ -116,11 +124,12 @@ def test_a_renewed_key_opens_beside_the_former_until_that_is_revoked(
     at = ("--user-folder", str(user_folder))
     clone.key("add", "other", *at)
     former = clone.key("add", "ci", *at, "--scopes", "read").stdout.strip().encode()
-    keyring = Keyring(file=keys_in(user_folder))
 
     new = clone.key("renew", "ci", *at).stdout.strip().encode()
+    keyring = keyring_of(user_folder)
     both = [keyring.find(former), keyring.find(new)]
     clone.key("revoke", "ci", *at, "--former")
+    keyring = keyring_of(user_folder)
     after = [keyring.find(former), keyring.find(new)]
 
     assert both[0] == both[1] == after[1]
@@ -136,7 +145,7 @@ def test_without_its_last_key_the_door_stays_shut(clone: Clone, user_folder: Pat
     done = clone.key("revoke", "ci", *at)
 
     assert "Delete" in done.stdout
-    assert Keyring(file=keys_in(user_folder)).is_required
+    assert keyring_of(user_folder).is_required
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,33 @@
 
 import asyncio
 import json
+import os
 from hashlib import sha256
 
 import pytest
 from multidict import CIMultiDict
+from unified_api.jobs.health import State
 from unified_api.jobs.keys import Key
 from unified_api.jobs.settings import Settings
 from unified_api.routes.api import API, BESIDE, METRICS, NEEDS, PUBLIC
 from unified_api.routes.auth import Keyring
+from unified_api.routes.limits import Limits, Quota, Rate
 from unified_api.routes.service import Surface
 
-from .door import ALL, ANN, DRAW, JOBS, PREFIX, bearer, code_of, key, listed, status_for, submitted
+from .door import (
+    ALL,
+    ANN,
+    DRAW,
+    JOBS,
+    PREFIX,
+    bearer,
+    code_of,
+    key,
+    listed,
+    secret_of,
+    status_for,
+    submitted,
+)
 
 # Keys
 
@@ -259,6 +275,72 @@ async def test_a_file_that_is_mended_counts_again(door, tmp_path):
     filed(file, key("ann"))
 
     assert await status_for(client, "ann") == 200
+
+
+class CountingKeyring(Keyring):
+    """Counts how often it is asked."""
+
+    asked = read = 0
+
+    def find(self, secret):
+        self.asked += 1
+        return super().find(secret)
+
+    async def refresh(self):
+        self.read += 1
+        await super().refresh()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (DRAW, {}, 202),
+        (f"{DRAW}?wait=0", {}, 202),
+        (f"{DRAW}?dry_run=true", {}, 200),
+        (f"{DRAW}:batch", {"items": [{}] * 100}, 200),
+        (f"{JOBS}/unknown/cancel", {}, 404),
+    ],
+)
+async def test_a_key_is_looked_up_once_for_a_request(door, tmp_path, path, body, status):
+    keyring = CountingKeyring([key()], tmp_path / "keys.json")
+    client = await door(keyring=keyring, limits=Limits(Rate(1000), Quota(1000)))
+
+    reply = await client.post(path, json=body, headers=bearer())
+
+    assert reply.status == status, await reply.text()
+    assert (keyring.asked, keyring.read) == (1, 1)
+
+
+async def test_the_next_request_sees_a_change_that_an_earlier_one_still_reads_past(tmp_path):
+    file = tmp_path / "keys.json"
+    keyring = Keyring(file=file)
+    earlier = [asyncio.ensure_future(keyring.refresh()) for _ in range(3)]
+    # The first has begun to look.
+    await asyncio.sleep(0)
+    filed(file, key("bob"))
+
+    await keyring.refresh()
+
+    assert keyring.find(secret_of("bob").encode())
+    await asyncio.gather(*earlier)
+
+
+async def test_a_disk_that_does_not_answer_holds_nobody_else_up(door, tmp_path):
+    file = tmp_path / "keys.json"
+    # Whoever opens one waits until somebody writes to it, like on a disk that is away.
+    os.mkfifo(file)
+    keyring = Keyring([key("ann")], file, read_seconds=0.2)
+    client = await door(keyring=keyring, parts=(keyring,))
+
+    waiting = asyncio.ensure_future(status_for(client, "bob"))
+    assert (await client.get(PREFIX)).status == 200
+    assert not waiting.done()
+    assert await waiting == 401
+    assert await status_for(client, "ann") == 200
+    assert keyring.component.state is State.DEGRADED
+
+    await asyncio.to_thread(file.write_text, f"[{key('bob').model_dump_json()}]")
+    assert await status_for(client, "bob") == 200
 
 
 # Reachable from the network, or not

@@ -71,6 +71,26 @@ async def test_a_key_has_only_so_many_jobs_under_way(door, bench):
     await bench.until(has_room)
 
 
+async def test_a_key_does_not_wait_while_the_jobs_of_another_are_counted():
+    quota, counting = Quota(3), asyncio.Event()
+
+    async def count(name):
+        if name == "ann":
+            counting.set()
+            await asyncio.Event().wait()
+        return 0
+
+    async def place(name):
+        async with quota.place(name, count):
+            return name
+
+    slow = asyncio.ensure_future(place("ann"))
+    await counting.wait()
+
+    assert await asyncio.wait_for(place("bob"), 5) == "bob"
+    slow.cancel()
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=b"])
 async def test_a_body_that_does_not_end_is_given_up(door, content_type):
     client = await door(limits=Limits(body_seconds=0.05))
