@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
+
+from .threads import repeat_in_daemon
 
 LOOK_SECONDS = 1.0
 
@@ -12,22 +13,25 @@ LOOK_SECONDS = 1.0
 class Disk:
     """Watches the folders that jobs are written to. Work stops before one of them is full."""
 
-    def __init__(self, folders: dict[str, Path], *, min_free_bytes: int) -> None:
+    def __init__(
+        self, folders: dict[str, Path], *, min_free_bytes: int, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         """`folders` by the names that messages give them."""
         self._folders = folders
         self._min_free_bytes = min_free_bytes
-        self._looked = float("-inf")
-        self._problem: str | None = None
+        self._look_seconds = look_seconds
+        #: Which folder has no room, and how much there should be; None if all had at the last look.
+        self.problem: str | None = None
 
-    @property
-    def problem(self) -> str | None:
-        """Which folder has no room, and how much there should be; None if all have."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._problem = self._look()
-            self._looked = time.monotonic()
-        return self._problem
+    def look(self) -> None:
+        """Look at all folders. Blocks for as long as a disk takes to answer."""
+        self.problem = self._found()
 
-    def _look(self) -> str | None:
+    async def keep_looking(self) -> None:
+        """For ever, beside the loop."""
+        await repeat_in_daemon("unified-api-disk", self.look, seconds=self._look_seconds)
+
+    def _found(self) -> str | None:
         for name, folder in self._folders.items():
             try:
                 free = shutil.disk_usage(_existing(folder)).free

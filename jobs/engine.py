@@ -214,6 +214,7 @@ class Engine:
     async def start(self) -> None:
         """Open the store, take up what an earlier process left, begin to work. Never raises."""
         try:
+            await self._look_around()
             await self._shop.inputs.open()
             await self._shop.results.open()
             settings = self._shop.settings
@@ -243,6 +244,13 @@ class Engine:
         self._spawn(self._give_up())
         self._spawn(self.metrics.feel_lag())
         self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
+
+    async def _look_around(self) -> None:
+        """See what can run here and whether there is room, now and from now on."""
+        for look in (self.offer.refresh, self._shop.disk.look):
+            await off_loop(look)
+        self._spawn(self.offer.keep_fresh())
+        self._spawn(self._shop.disk.keep_looking())
 
     async def stop(self) -> None:
         """Let go of everything. Jobs under way are taken up at the next start."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from ..workflows import Binding, Catalog, Takes, Workflow, inputs_of, narrow
 from .errors import UnhealthyWorkflow, UnknownWorkflow, WorkflowInvalid
 from .health import Component, State, unless
 from .prompt import Lack
+from .threads import repeat_in_daemon
 
 REFRESH_SECONDS = 2.0
 
@@ -46,11 +46,20 @@ class _Narrowed:
         return self.definition is definition and self.takes == takes
 
 
+@dataclass(frozen=True)
+class _Found:
+    """All that was found at one moment; replaced whole, so that nobody sees half of it."""
+
+    offered: Mapping[str, Offered]
+    narrowed: Mapping[str, _Narrowed]
+
+
 class Offer:
-    """The catalog held against a machine. New definitions and models are seen by themselves.
+    """The catalog held against a machine, as it was when `refresh` was called last.
 
     `lacks` tells what a graph needs and the machine has not, `takes` what the inputs of a node
-    class take there. A machine that runs nothing itself lacks nothing and takes everything.
+    class take there; both are called beside the loop. A machine that runs nothing itself lacks
+    nothing and takes everything.
     """
 
     def __init__(
@@ -59,26 +68,39 @@ class Offer:
         lacks: Callable[[dict[str, Any]], list[Lack]] = lambda graph: [],
         takes: Callable[[str], Mapping[str, Takes]] = lambda class_type: {},
         *,
-        clock: Callable[[], float] = time.monotonic,
+        refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         self._catalog = catalog
         self._lacks = lacks
         self._takes = takes
-        self._clock = clock
-        self._narrowed: dict[str, _Narrowed] = {}
-        self._offered: dict[str, Offered] = {}
-        self._refreshed = float("-inf")
+        self._refresh_seconds = refresh_seconds
+        self._found = _Found({}, {})
+
+    def refresh(self) -> None:
+        """Look at the definitions and at the machine. Blocks while a folder is slow."""
+        self._catalog.refresh()
+        narrowed = self._narrowed()
+        healthy_or_lacking = {
+            slug: Offered(slug, one.workflow, (*self._problems(one.workflow), *one.faults))
+            for slug, one in narrowed.items()
+        }
+        broken = {
+            slug: Offered(slug, None, (reason,)) for slug, reason in self._catalog.broken.items()
+        }
+        self._found = _Found(dict(sorted({**healthy_or_lacking, **broken}.items())), narrowed)
+
+    async def keep_fresh(self) -> None:
+        """For ever, beside the loop: see new definitions and models."""
+        await repeat_in_daemon("unified-api-offer", self.refresh, seconds=self._refresh_seconds)
 
     def all(self) -> list[Offered]:
         """Healthy and unhealthy, by slug."""
-        self._refresh()
-        return list(self._offered.values())
+        return list(self._found.offered.values())
 
     def find(self, slug: str) -> Offered:
         """Raises UnknownWorkflow."""
-        self._refresh()
         try:
-            return self._offered[slug]
+            return self._found.offered[slug]
         except KeyError:
             raise UnknownWorkflow() from None
 
@@ -93,17 +115,15 @@ class Offer:
 
     def definition(self, slug: str) -> Workflow:
         """For a job accepted earlier, healthy or not. Raises WorkflowInvalid."""
-        self._refresh()
-        offered = self._offered.get(slug)
+        offered = self._found.offered.get(slug)
         if offered is None or offered.workflow is None:
             raise WorkflowInvalid(f"The workflow {slug!r} is no longer defined on this machine.")
         return offered.workflow
 
     def as_defined(self, slug: str) -> Workflow:
         """As other machines may take it. Raises UnknownWorkflow."""
-        self._refresh()
         try:
-            return self._narrowed[slug].definition
+            return self._found.narrowed[slug].definition
         except KeyError:
             raise UnknownWorkflow() from None
 
@@ -119,30 +139,15 @@ class Offer:
         reason = f"cannot run here: {', '.join(unhealthy)}; GET /api/v1/workflows says why"
         return unless(reason if unhealthy else None, State.DEGRADED)
 
-    def _refresh(self) -> None:
-        if self._clock() - self._refreshed < REFRESH_SECONDS:
-            return
-        self._catalog.refresh()
-        self._narrow()
-        healthy_or_lacking = {
-            slug: Offered(slug, one.workflow, (*self._problems(one.workflow), *one.faults))
-            for slug, one in self._narrowed.items()
-        }
-        broken = {
-            slug: Offered(slug, None, (reason,)) for slug, reason in self._catalog.broken.items()
-        }
-        self._offered = dict(sorted({**healthy_or_lacking, **broken}.items()))
-        self._refreshed = self._clock()
-
-    def _narrow(self) -> None:
+    def _narrowed(self) -> dict[str, _Narrowed]:
         """Only what changed is made again: judges of parameters are costly to make."""
         takes_of, narrowed = cache(self._takes), {}
         for slug, definition in self._catalog.workflows.items():
             takes = _takes(definition, takes_of)
-            known = self._narrowed.get(slug)
+            known = self._found.narrowed.get(slug)
             holds = known is not None and known.still_holds(definition, takes)
             narrowed[slug] = known if known and holds else _Narrowed.of(definition, takes)
-        self._narrowed = narrowed
+        return narrowed
 
     def _problems(self, workflow: Workflow) -> tuple[str, ...]:
         bound = {(b.node, b.input) for places in workflow.bindings.values() for b in places}

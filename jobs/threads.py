@@ -15,11 +15,13 @@ routes, engine, seam
      │                               messages stay held whatever holds the first loop up
      │ <── on(loop, coroutine) ────> claims, heartbeats
                                           │ ── in_daemon(work) ──> a long poll
+     │ ── in_daemon(work) ───────> a look at the key file, the catalog, the free space
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
@@ -31,6 +33,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 POOL_THREADS = 8
 _pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="unified-api")
@@ -90,6 +94,19 @@ async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.
 
     threading.Thread(target=call, name=name, daemon=True).start()
     return await answer
+
+
+async def repeat_in_daemon(name: str, work: Callable[[], None], *, seconds: float) -> None:
+    """For ever: run blocking work in a thread of its own, with a pause before each time.
+
+    What it raises is logged, and it is tried again in its turn.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await in_daemon(name, work)
+        except Exception:
+            log.exception("%s failed", name)
 
 
 def _settle(answer: asyncio.Future[Any], settle: Callable[[Any], None], value: object) -> None:

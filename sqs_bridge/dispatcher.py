@@ -34,6 +34,7 @@ from ..jobs.request import JobRequest
 from ..jobs.s3.published import remove_objects
 from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
+from ..jobs.threads import off_loop
 from .aws import AwsFailed
 from .backlog import COUNT_SECONDS, Backlog
 from .bridge import DAY_SECONDS, Bridge
@@ -243,6 +244,8 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Begin to look after what was accepted. Never raises."""
+        await off_loop(self.offer.refresh)
+        self._chores = [asyncio.create_task(self.offer.keep_fresh())]
         if self._bridge.queues.problem:
             return
         chores = {
@@ -252,9 +255,10 @@ class Dispatcher:
             self._reaper.reap: REAP_SECONDS,
             self._reaper.give_up: GIVE_UP_SECONDS,
         }
-        self._chores = [
+        self._chores += [
             asyncio.create_task(repeat(chore, seconds=pause)) for chore, pause in chores.items()
-        ] + [asyncio.create_task(self.metrics.feel_lag())]
+        ]
+        self._chores.append(asyncio.create_task(self.metrics.feel_lag()))
 
     async def stop(self) -> None:
         """Let go of everything. What was accepted and not sent is found again."""

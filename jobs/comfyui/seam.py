@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ from ...workflows import Takes
 from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
 from ..pictures.media import media_of
 from ..prompt import Ending, Lack, Produced, Prompt, failure_of
-from ..threads import in_a_core, is_thread_alive, post
+from ..threads import in_a_core, is_thread_alive, off_loop, post
 from .declared import inputs_judged_for, lacks_of
 from .ear import Ear, Hear
 from .saved import saved
@@ -179,7 +179,7 @@ class ComfyUI:
         """
         outputs = await self._validate(prompt)
         waiting = _Waiting(prompt, hear)
-        graph = self._with_stand_ins(waiting)
+        graph = await self._with_stand_ins(waiting)
         if first:
             await first()
         self._waiting[prompt.prompt_id] = waiting
@@ -217,14 +217,14 @@ class ComfyUI:
         item = (number, prompt_id, graph, extra, outputs)
         return (*item, {}) if keeps_secrets_apart(type(self._queue)) else item
 
-    def _with_stand_ins(self, waiting: _Waiting) -> dict[str, Any]:
+    async def _with_stand_ins(self, waiting: _Waiting) -> dict[str, Any]:
         graph, classes = waiting.prompt.graph, nodes.NODE_CLASS_MAPPINGS
         # Nodes of these names that somebody else brought may do anything.
         if self._hands_over and classes.get(SAVE) is nodes.SaveImage:
             graph = handing_over(graph, waiting.prompt.prompt_id)
         if classes.get(LOAD) is nodes.LoadImage:
             names = set(pictures_in(graph))
-            if sum(map(_memory_of, names)) <= self._picture_bytes:
+            if names and await off_loop(_memory_of, names) <= self._picture_bytes:
                 waiting.loading = {name: in_a_core(_load, name) for name in names}
                 graph = taking(graph, names)
         return graph
@@ -455,10 +455,10 @@ def _load(name: str) -> Any:
         return nodes.LoadImage().load_image(name)
 
 
-def _memory_of(name: str) -> int:
-    """What a picture of ours takes once it is loaded, in bytes."""
-    media = media_of(Path(folder_paths.get_annotated_filepath(name)))
-    return (media.width or 0) * (media.height or 0) * LOADED_PIXEL_BYTES
+def _memory_of(names: Iterable[str]) -> int:
+    """What pictures of ours take once they are loaded, in bytes."""
+    media = [media_of(Path(folder_paths.get_annotated_filepath(name))) for name in names]
+    return sum((each.width or 0) * (each.height or 0) for each in media) * LOADED_PIXEL_BYTES
 
 
 def _folder_of(kind: str) -> Path | None:

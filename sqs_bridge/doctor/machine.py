@@ -78,8 +78,13 @@ def comfyui(tree: Path) -> Iterator[Finding]:
 
 def disk(at: Folders, settings: Settings) -> Finding:
     folders = {"output": at.output, "input": at.input, "user": at.user}
-    problem = Disk(folders, min_free_bytes=settings.min_free_bytes).problem
-    return failed("disk", problem) if problem else ok("disk", "there is room in each folder")
+    watched = Disk(folders, min_free_bytes=settings.min_free_bytes)
+    watched.look()
+    return (
+        failed("disk", watched.problem)
+        if watched.problem
+        else ok("disk", "there is room in each folder")
+    )
 
 
 def workflows(catalog: Catalog, at: Folders) -> Iterator[Finding]:

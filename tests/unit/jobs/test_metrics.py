@@ -93,7 +93,9 @@ def clock():
 
 @pytest.fixture
 def metrics(definitions, clock):
-    return WorkMetrics(Offer(Catalog([definitions])), clock=clock)
+    offer = Offer(Catalog([definitions]))
+    offer.refresh()
+    return WorkMetrics(offer, clock=clock)
 
 
 async def submit(engine, slug="draw", **parameters):

@@ -1,22 +1,26 @@
 """The catalog held against what a machine has and takes."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 from unified_api.jobs.errors import UnhealthyWorkflow
-from unified_api.jobs.offer import REFRESH_SECONDS, Offer
+from unified_api.jobs.offer import Offer
 from unified_api.workflows import Catalog, Takes
+
+from ..fake_host import until
 
 
 class Machine:
-    """A machine that takes what it is told to take, and a clock."""
+    """A machine that takes what it is told to take."""
 
     def __init__(self, definitions):
         self.taking = {}
         #: The node classes that were asked for.
         self.asked = []
-        self.now = 0.0
-        self.offer = Offer(Catalog([definitions]), takes=self.takes, clock=lambda: self.now)
+        self.catalog = Catalog([definitions])
+        self.offer = Offer(self.catalog, takes=self.takes)
 
     def takes(self, class_type):
         self.asked.append(class_type)
@@ -24,7 +28,7 @@ class Machine:
 
     def later(self, slug="draw"):
         """What is offered when it has been looked at again."""
-        self.now += REFRESH_SECONDS
+        self.offer.refresh()
         return self.offer.find(slug)
 
 
@@ -40,8 +44,10 @@ def size(offered):
 def test_without_a_machine_definitions_are_offered_as_they_are(definitions):
     catalog = Catalog([definitions])
 
-    offered = Offer(catalog).find("draw")
+    offer = Offer(catalog)
+    offer.refresh()
 
+    offered = offer.find("draw")
     assert offered.workflow is catalog.get("draw")
     assert offered.is_healthy
 
@@ -107,3 +113,23 @@ def test_each_node_class_is_asked_once_for_all_workflows_and_loaders_of_pictures
     machine.later()
 
     assert machine.asked == ["Draw"]
+
+
+async def test_a_machine_that_is_slow_to_answer_holds_the_loop_up_for_nobody(machine):
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(class_type):
+        asked.set()
+        answer.wait(10)
+        return {"size": Takes("integer", maximum=32)}
+
+    offer = Offer(machine.catalog, takes=slow, refresh_seconds=0.01)
+    keeping = asyncio.ensure_future(offer.keep_fresh())
+    await until(asked.is_set)
+    assert offer.all() == []
+
+    answer.set()
+
+    await until(offer.all)
+    assert size(offer.find("draw"))["maximum"] == 32
+    keeping.cancel()
