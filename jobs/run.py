@@ -252,7 +252,7 @@ class Run:
 
     async def _publish(self, outputs: tuple[Output, ...] | None) -> Job:
         begun = time.monotonic()
-        with self._shop.spool.holding(self.job.rendered):
+        async with self._shop.spool.holding(self.job.rendered):
             while outputs is None:
                 outputs = await self._try_to_publish()
         publish_ms = _ms_since(begun)

@@ -18,15 +18,20 @@ from .notify import outbox
 from .notify.notices import Notice, notices_of
 from .notify.outbox import Outbox, marks
 from .selection import ALL, Selection
-from .threads import Lane
+from .threads import Lane, count_threads
 from .writer import Writer
 
+WRITER_THREAD = "unified-api-store-writer"
 BUSY_SECONDS = 10.0
 #: No job is put off for longer, so a later `due` shows that the clock was set back.
 LONGEST_DELAY_SECONDS = 600.0
 #: Above every sequence number.
 NEWEST = 2**63 - 1
 
+LOADED_TWICE = (
+    "this ComfyUI has loaded the plugin twice, and the other copy uses the job store; remove one"
+    " of the two folders from custom_nodes"
+)
 IN_USE = "another ComfyUI process uses this job store; give each a user folder of its own"
 DAMAGED = (
     "the file of the job store is damaged; it was left as it is. Restore it from a backup, or set"
@@ -126,9 +131,9 @@ class Store:
     def __init__(self, path: Path, *, connect: Connect = open_database) -> None:
         """`connect` opens the file, once to write and once to read; tests watch queries by it."""
         self._connect = connect
-        self._lane = Lane("store-writer")
+        self._lane = Lane(WRITER_THREAD)
         self._writer = Writer(self._lane, lambda: self._open_writer)
-        self._reader = Lane("store-reader")
+        self._reader = Lane("unified-api-store-reader")
         self.outbox = Outbox(self._read, self._writer.run)
         self._path = path
         self._is_hooked = False
@@ -347,7 +352,9 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
-        raise StoreUnusable(IN_USE) from error
+        # This runs in the thread of one store; another one belongs to another copy of the plugin.
+        is_ours = count_threads(WRITER_THREAD) > 1
+        raise StoreUnusable(LOADED_TWICE if is_ours else IN_USE) from error
     return lock
 
 

@@ -116,7 +116,12 @@ def _settle(answer: asyncio.Future[Any], settle: Callable[[Any], None], value: o
 
 def is_thread_alive(name_part: str) -> bool:
     """Whether a thread whose name contains `name_part` is running."""
-    return any(name_part in thread.name for thread in threading.enumerate())
+    return count_threads(name_part) > 0
+
+
+def count_threads(name_part: str) -> int:
+    """The number of running threads whose names contain `name_part`, of any copy of this plugin."""
+    return sum(name_part in thread.name for thread in threading.enumerate())
 
 
 class LoopThread:

@@ -140,7 +140,8 @@ def _pass_over(event: str, data: dict[str, Any]) -> None:
 def seconds_since_start() -> float:
     """Since this process began; where the system does not tell, since it loaded this file."""
     try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        # As bytes: the name of a process may be in any encoding.
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
         begun = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - begun
     except (OSError, AttributeError, ValueError, IndexError):

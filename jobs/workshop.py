@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from .previews import Previews
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
 from .store import Store
+from .threads import off_loop
 from .watch import Watchers
 
 
@@ -159,9 +160,9 @@ class Spool:
         self._max_bytes = max_bytes
         self._bytes = 0
 
-    @contextmanager
-    def holding(self, rendered: Iterable[Rendered]) -> Iterator[None]:
-        size = sum(file.path.stat().st_size for file in rendered if file.path.exists())
+    @asynccontextmanager
+    async def holding(self, rendered: Iterable[Rendered]) -> AsyncIterator[None]:
+        size = await off_loop(_size_of, rendered)
         self._bytes += size
         try:
             yield
@@ -176,6 +177,11 @@ class Spool:
             f"{self._bytes >> 20} MiB of results wait for storage"
             " (UNIFIED_API_SPOOL_BYTES). They are kept; see the state of the storage."
         )
+
+
+def _size_of(rendered: Iterable[Rendered]) -> int:
+    """In bytes, of those that are there."""
+    return sum(file.path.stat().st_size for file in rendered if file.path.exists())
 
 
 @dataclass(frozen=True)

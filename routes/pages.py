@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from aiohttp import web
@@ -42,6 +43,7 @@ async def asset(request: web.Request) -> web.FileResponse:
     return _answer(file, ASSETS[file.suffix])
 
 
+@cache
 def assets() -> dict[str, Path]:
     """What the pages are made of, by name."""
     return {file.name: file for file in WEB.iterdir() if file.suffix in ASSETS}

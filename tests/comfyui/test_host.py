@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_process import DEFINITIONS, ComfyProcess, wait_until
+from comfy_process import DEFINITIONS, ROOT, ComfyProcess, wait_until
 from conftest import NEWEST, StartComfy
 from forked import ForkedComfy
 
@@ -114,6 +114,19 @@ def test_a_second_process_on_the_same_store_takes_no_jobs(
     assert refused(second) == (503, "not_ready")
     assert "another ComfyUI process" in component(second, "store")["reason"]
     assert newest.finished(newest.submit("probe"))["status"] == "completed"
+
+
+def test_a_second_copy_of_the_plugin_is_told_and_the_first_works(
+    start_comfy: StartComfy, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    (base / "custom_nodes").mkdir(parents=True)
+    (base / "custom_nodes" / "another-copy").symlink_to(ROOT, target_is_directory=True)
+
+    comfy = start_comfy(base=base, nodes=("another-copy",))
+
+    assert "loaded the plugin twice" in comfy.log.read_text()
+    assert comfy.finished(comfy.submit("probe"))["status"] == "completed"
 
 
 def test_a_store_that_cannot_be_written_refuses_jobs_in_clear_words(

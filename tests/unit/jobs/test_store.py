@@ -300,8 +300,8 @@ async def test_everything_is_there_after_it_was_closed_and_opened(store, close, 
     assert ids([await again.claim(now=1.0)]) == ["b"]
 
 
-async def test_two_stores_do_not_share_a_file(store, close, open_store):
-    with pytest.raises(StoreUnusable, match="another ComfyUI process"):
+async def test_a_second_copy_of_the_plugin_in_a_process_is_told(store, close, open_store):
+    with pytest.raises(StoreUnusable, match="loaded the plugin twice"):
         await open_store()
 
     await store.insert(job("a"))
