@@ -12,6 +12,12 @@ from unified_api.jobs.workshop import Places
 from ..fake_host import until
 
 
+async def settle() -> None:
+    """Who can be served is served by then: at once, or a step later."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 class Line:
     """Takers of places, and who has one."""
 
@@ -24,12 +30,12 @@ class Line:
     async def join(self, name: str, source: str = "http", count: int = 1, **how: Priority) -> None:
         self._leave[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._take(name, source, count, **how))
-        await asyncio.sleep(0)
+        await settle()
 
     async def leave(self, name: str) -> None:
         self._leave[name].set()
         await self.tasks[name]
-        await asyncio.sleep(0)
+        await settle()
 
     async def _take(self, name: str, source: str, count: int, **how: Priority) -> None:
         async with self._places.take(count, source, **how):
@@ -51,6 +57,24 @@ async def test_no_more_are_served_than_there_are_places(line) -> None:
     assert waiting.served == ["a", "b"]
     await waiting.leave("a")
     await until(lambda: waiting.served == ["a", "b", "c"])
+
+
+async def test_who_is_served_at_once_does_not_overtake_one_who_has_waited() -> None:
+    places, served = Places(2), []
+
+    async def take(name: str) -> None:
+        async with places.take(1):
+            served.append(name)
+
+    async with places.take(1):
+        async with places.take(1):
+            waited = asyncio.create_task(take("has waited"))
+            await asyncio.sleep(0)
+            # Begun before a place is free, it takes its first step after that.
+            comes = asyncio.create_task(take("comes now"))
+    await asyncio.gather(waited, comes)
+
+    assert served == ["has waited", "comes now"]
 
 
 async def test_sources_take_turns_however_many_of_one_wait(line) -> None:
