@@ -27,6 +27,7 @@ from .previews import Previews
 from .prompt import Ending, Lack, Prompt
 from .settings import Settings
 from .store import Store
+from .thumbnails import Thumbnails
 from .watch import Watchers
 
 
@@ -201,6 +202,7 @@ class Workshop:
     store: Store
     inputs: Inputs
     results: Results
+    thumbnails: Thumbnails
     disk: Disk
     spool: Spool
     settings: Settings
