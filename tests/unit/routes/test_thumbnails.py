@@ -73,6 +73,17 @@ async def test_a_result_has_a_thumbnail(serve, rendered, picture):
     assert opened(await reply.read()).size == (SIDE, SIDE // 2)
 
 
+async def test_a_browser_that_asks_again_is_told_that_it_has_it(serve, rendered, picture):
+    client = await serve()
+    path = path_of(await rendered(picture("teal")))
+    first = await client.get(path)
+
+    again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert (again.status, await again.read()) == (304, b"")
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+
+
 @pytest.mark.parametrize("number", ["1", "9999", "10000", "-1", "x"])
 async def test_what_is_no_output_has_none(serve, rendered, picture, number):
     client = await serve()
