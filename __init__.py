@@ -105,21 +105,25 @@ async def comfy_entrypoint() -> Any:
 def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str, ...]) -> Workshop:
     """What the engine works with. Everything of the user's is in `data`."""
     from .jobs.disk import Disk
+    from .jobs.file_cache import FileCache
     from .jobs.inputs import Inputs
     from .jobs.offer import Offer
     from .jobs.store import Store
+    from .jobs.thumbnails import Thumbnails
     from .jobs.workshop import Spool, Workshop
     from .workflows import LIBRARY, Catalog
 
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     s3, results = _storage(settings, data / "results")
+    cache = FileCache(data / "thumbnails", max_bytes=settings.thumbnail_bytes)
     return Workshop(
         host=host,
         offer=Offer(catalog, host.lacks, host.takes),
         store=Store(data / "jobs.sqlite3"),
         inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
         results=results,
+        thumbnails=Thumbnails(results, cache),
         disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
         spool=Spool(settings.spool_bytes),
         settings=settings,

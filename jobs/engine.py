@@ -36,7 +36,6 @@ from .runs import Runs
 from .selection import ALL, Selection
 from .store import StoreUnusable
 from .threads import off_loop
-from .thumbnail import Thumbnails
 from .upkeep import look_after_storage, tidy_up
 from .warm_up import WARM_UP, WarmUp
 from .watch import set_within
@@ -65,7 +64,6 @@ class Engine:
         self._reception = Reception(workshop)
         self._warm_up = WarmUp(workshop)
         self.condition = Condition(workshop, self._reception, webhooks, self._warm_up)
-        self._thumbnails = Thumbnails(workshop.results)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
         self._outlook = Outlook(workshop.line, workshop.estimates, self._runs)
@@ -153,6 +151,7 @@ class Engine:
             await run.ended()
         try:
             await self._shop.results.remove(job)
+            await self._shop.thumbnails.remove(job)
         except (JobFailed, OSError) as error:
             log.exception("the results of job %s could not be deleted", job_id)
             raise StorageUnavailable(NOT_DELETED) from error
@@ -198,7 +197,7 @@ class Engine:
 
     async def thumbnail(self, job: Job, number: int) -> bytes | None:
         """An output as a small WebP. Raises UnknownOutput."""
-        return await self._thumbnails.of(job, number)
+        return await self._shop.thumbnails.of(job, number)
 
     def components(self) -> dict[str, Component]:
         """How each part is, by name."""
@@ -260,6 +259,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runs.stop()
+        await self._shop.thumbnails.close()
         await self._shop.inputs.close()
         await self._shop.store.close()
 

@@ -21,6 +21,7 @@ from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
 from .pictures.normalise import normalise
 from .prompt import FOLDER
 from .settings import Settings
+from .single_flight import SingleFlight
 from .sources import Embedded, S3Object, Source, Upload, source_of
 from .threads import off_loop
 
@@ -65,7 +66,7 @@ class Inputs:
         self._fetcher = Fetcher(guard, limits)
         self._objects = objects
         self._decoding = asyncio.Semaphore(DECODED_AT_ONCE)
-        self._under_way: dict[str, asyncio.Task[str]] = {}
+        self._under_way = SingleFlight[str]()
 
     async def open(self) -> None:
         await off_loop(self._folder.mkdir, parents=True, exist_ok=True)
@@ -128,18 +129,7 @@ class Inputs:
             return await self._uploaded(source.name)
         if isinstance(source, Embedded):
             return (await self.keep(_chunks(source.content))).removeprefix("upload:")
-        task = self._under_way.get(reference)
-        if task is None:
-            task = asyncio.ensure_future(self._download(source))
-            self._under_way[reference] = task
-            task.add_done_callback(partial(self._forget, reference))
-        # Shielded: others may wait for the same picture.
-        return await asyncio.shield(task)
-
-    def _forget(self, reference: str, task: asyncio.Task[str]) -> None:
-        del self._under_way[reference]
-        if not task.cancelled():
-            task.exception()  # everybody who waited may have gone
+        return await self._under_way.run(reference, partial(self._download, source))
 
     async def _uploaded(self, name: str) -> str:
         path = self._folder / name

@@ -37,10 +37,10 @@ def _has_ended(job: Job, *, before: float) -> bool:
 
 async def _is_cleared(shop: Workshop, job: Job) -> bool:
     """Delete its files; False if that is to be tried again later."""
-    if any(output.s3_uri for output in job.outputs):
-        return True
     try:
-        await shop.results.remove(job)
+        if not any(output.s3_uri for output in job.outputs):
+            await shop.results.remove(job)
+        await shop.thumbnails.remove(job)
     except OSError:
         log.exception("the results of job %s could not be deleted", job.job_id)
         return False

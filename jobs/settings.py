@@ -83,6 +83,7 @@ class Settings(BaseModel):
     png_level: int = Field(4, alias="UNIFIED_API_PNG_LEVEL", ge=0, le=9)
     picture_bytes: int = Field(2**30, alias="UNIFIED_API_PICTURE_BYTES", ge=0)
     spool_bytes: int = Field(10 * 2**30, alias="UNIFIED_API_SPOOL_BYTES", ge=0)
+    thumbnail_bytes: int = Field(256 * 2**20, alias="UNIFIED_API_THUMBNAIL_BYTES", ge=0)
     allow_hosts: tuple[Place, ...] = Field((), alias="UNIFIED_API_ALLOW_HOSTS")
     deny_hosts: tuple[str, ...] = Field((), alias="UNIFIED_API_DENY_HOSTS")
     input_hours: float = Field(24.0, alias="UNIFIED_API_INPUT_HOURS", gt=0, lt=inf)

@@ -27,10 +27,11 @@ async def look_after_storage(results: Results) -> None:
 
 
 async def tidy_up(shop: Workshop) -> None:
-    """Delete old inputs and old jobs."""
+    """Delete old inputs and jobs, and thumbnails while all are too large."""
     while True:
         await _tried(shop.inputs.sweep(shop.store.uploads_in_use))
         await _tried(forget_old(shop, now=time.time()))
+        await _tried(shop.thumbnails.trim())
         await asyncio.sleep(TIDY_SECONDS)
 
 

@@ -28,6 +28,7 @@ from .prompt import Ending, Lack, Prompt
 from .settings import Settings
 from .store import Store
 from .threads import off_loop
+from .thumbnails import Thumbnails
 from .watch import Watchers
 
 
@@ -209,6 +210,7 @@ class Workshop:
     store: Store
     inputs: Inputs
     results: Results
+    thumbnails: Thumbnails
     disk: Disk
     spool: Spool
     settings: Settings

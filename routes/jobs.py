@@ -70,7 +70,7 @@ async def read(request: web.Request) -> web.Response:
     job, progress = await own_job(request)
     if wait := wait_of(request):
         job, progress = await settled(service_of(request), job.job_id, wait)
-    return _unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
+    return unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -167,9 +167,10 @@ def _reply(
     )
 
 
-def _unless_known(request: web.Request, reply: web.Response) -> web.Response:
+def unless_known(request: web.Request, reply: web.Response) -> web.Response:
     """The reply, or 304 for a caller who has this very one."""
-    reply.etag = sha256(str(reply.text).encode()).hexdigest()[:32]
+    assert isinstance(reply.body, bytes), "it is not streamed"
+    reply.etag = sha256(reply.body).hexdigest()[:32]
     if reply.etag in (request.if_none_match or ()):
         reply.body = None
         reply.set_status(304)

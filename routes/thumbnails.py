@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..jobs.errors import UnknownOutput
-from .jobs import IMMUTABLE
+from .jobs import IMMUTABLE, unless_known
 from .service import service_of
 from .shown import own_job
 
@@ -17,11 +17,9 @@ async def thumbnail(request: web.Request) -> web.Response:
     job, _ = await own_job(request)
     number, service = int(request.match_info["number"]), service_of(request)
     if small := await service.thumbnail(job, number):
-        return web.Response(
-            body=small,
-            content_type=MEDIA_TYPE,
-            headers={"Cache-Control": IMMUTABLE, "X-Content-Type-Options": "nosniff"},
-        )
+        headers = {"Cache-Control": IMMUTABLE, "X-Content-Type-Options": "nosniff"}
+        reply = web.Response(body=small, content_type=MEDIA_TYPE, headers=headers)
+        return unless_known(request, reply)
     if (link := await service.link(job.outputs[number])) is None:
         raise UnknownOutput()
     headers = {"Location": link.url, "Cache-Control": "no-store"}

@@ -16,6 +16,7 @@ from PIL import Image
 from unified_api.jobs.disk import Disk
 from unified_api.jobs.engine import Engine
 from unified_api.jobs.errors import QueueFull
+from unified_api.jobs.file_cache import FileCache
 from unified_api.jobs.inputs import Inputs
 from unified_api.jobs.job import Stage, Status
 from unified_api.jobs.notify.webhooks import Webhooks
@@ -25,6 +26,7 @@ from unified_api.jobs.pictures.encode import encoded
 from unified_api.jobs.prompt import Ending, Produced, Progress
 from unified_api.jobs.settings import Settings
 from unified_api.jobs.store import Store
+from unified_api.jobs.thumbnails import Thumbnails
 from unified_api.jobs.workshop import Spool, Timing, Workshop
 from unified_api.routes.view import view
 from unified_api.workflows import Catalog
@@ -192,6 +194,7 @@ class Bench:
         self.definitions = definitions
         self.store_path = folder / "user" / "jobs.sqlite3"
         self.results_folder = folder / "results"
+        self.thumbnails_folder = folder / "thumbnails"
         self._folder = folder
         self._settings = settings
         self.timing = Timing(retry_seconds=QUICK_SECONDS, sweep_seconds=QUICK_SECONDS)
@@ -205,12 +208,15 @@ class Bench:
     async def open(self, *, host=None, results=None, **given):
         """A started engine. What is given besides are settings."""
         host, settings = host or self.host, self._settings(**given)
+        results = results or LocalResults(self.results_folder)
+        most = settings.thumbnail_bytes
         store = Store(self.store_path)
         shop = Workshop(
             host=host,
             store=store,
             inputs=Inputs(self._folder / "input", settings),
-            results=results or LocalResults(self.results_folder),
+            results=results,
+            thumbnails=Thumbnails(results, FileCache(self.thumbnails_folder, max_bytes=most)),
             offer=Offer(
                 Catalog([self.definitions]),
                 host.lacks,

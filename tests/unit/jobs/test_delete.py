@@ -68,10 +68,14 @@ async def test_a_job_that_has_ended_goes_with_its_files(client, bench) -> None:
 
 async def test_nothing_else_goes(client, bench) -> None:
     job, other = await ended(client), await ended(client)
+    pictures = [f"{each['urls']['self']}/outputs/0/thumbnail" for each in (job, other)]
+    assert await statuses(client, *pictures) == [200, 200]
+    assert len(list(bench.thumbnails_folder.iterdir())) == 2
 
     await delete(client, job)
 
     assert files(bench) == {other["job_id"]}
+    assert len(list(bench.thumbnails_folder.iterdir())) == 1
     assert await statuses(client, other["urls"]["self"]) == [200]
 
 

@@ -571,7 +571,7 @@ async def test_an_engine_whose_store_is_in_use_says_so_and_takes_no_jobs(bench):
 
     assert not engine.is_ready
     assert engine.components()["store"].state is State.UNHEALTHY
-    with pytest.raises(NotReady, match="uses this job store"):
+    with pytest.raises(NotReady, match="uses the job store"):
         await engine.submit("draw", {})
     await other.close()
 

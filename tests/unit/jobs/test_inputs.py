@@ -12,6 +12,8 @@ from PIL import Image
 from unified_api.jobs.errors import ForbiddenSource, InputFetchFailed, InputInvalid
 from unified_api.jobs.inputs import FILES_AT_ONCE, Inputs
 
+from ..fake_host import until
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -94,6 +96,21 @@ async def test_whoever_is_cancelled_leaves_no_file_open(inputs, picture, monkeyp
         await keeping
     # A file that is dropped open is a warning, and warnings are errors here.
     await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_jobs_that_ask_for_the_same_picture_at_once_share_one_request(
+    inputs, gallery, picture
+):
+    urls = {"image_url": gallery.hang("/photo.png", picture("red"), held=True)}
+    first, second, third = (asyncio.ensure_future(inputs.fetch(urls)) for _ in range(3))
+    await until(lambda: gallery.asked)
+
+    first.cancel()
+    await asyncio.wait({first})
+    gallery.gate.set()
+
+    assert await second == await third
+    assert (first.cancelled(), gallery.asked["/photo.png"]) == (True, 1)
 
 
 async def test_equal_pictures_are_one_file(inputs, folder, gallery, picture):

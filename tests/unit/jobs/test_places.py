@@ -66,12 +66,11 @@ async def test_who_is_served_at_once_does_not_overtake_one_who_has_waited() -> N
         async with places.take(1):
             served.append(name)
 
-    async with places.take(1):
-        async with places.take(1):
-            waited = asyncio.create_task(take("has waited"))
-            await asyncio.sleep(0)
-            # Begun before a place is free, it takes its first step after that.
-            comes = asyncio.create_task(take("comes now"))
+    async with places.take(1), places.take(1):
+        waited = asyncio.create_task(take("has waited"))
+        await asyncio.sleep(0)
+        # Begun before a place is free, it takes its first step after that.
+        comes = asyncio.create_task(take("comes now"))
     await asyncio.gather(waited, comes)
 
     assert served == ["has waited", "comes now"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from unified_api.jobs.errors import UnknownJob
+from unified_api.jobs.file_cache import FileCache
 from unified_api.jobs.job import Job, Output
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.retention import JOBS_AT_ONCE, forget_old
 from unified_api.jobs.store import Store
+from unified_api.jobs.thumbnails import Thumbnails
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -23,17 +25,22 @@ def ended(job_id, *, finished, created=None, **more):
 class Shop:
     """As much of a workshop as is needed."""
 
-    def __init__(self, store, results, settings) -> None:
-        self.store, self.results, self.settings = store, results, settings
+    def __init__(self, folder, settings) -> None:
+        self.store = Store(folder / "jobs.sqlite3")
+        self.results = LocalResults(folder / "results")
+        self.thumbnails_folder = folder / "thumbnails"
+        cache = FileCache(self.thumbnails_folder, max_bytes=settings.thumbnail_bytes)
+        self.thumbnails = Thumbnails(self.results, cache)
+        self.settings = settings
 
 
 @pytest.fixture
 async def shop(tmp_path, settings):
-    store, results = Store(tmp_path / "jobs.sqlite3"), LocalResults(tmp_path / "results")
-    await store.open()
-    await results.open()
-    yield Shop(store, results, settings(retention_days=7))
-    await store.close()
+    shop = Shop(tmp_path, settings(retention_days=7))
+    await shop.store.open()
+    await shop.results.open()
+    yield shop
+    await shop.store.close()
 
 
 def place(shop, tmp_path, job_id):
@@ -105,6 +112,33 @@ async def test_objects_in_a_bucket_are_left_to_it(shop, tmp_path) -> None:
     await forget_old(shop, now=NOW)
 
     assert (await ids(shop), shop.results.removed) == (set(), ("local",))
+
+
+@pytest.mark.parametrize("s3_uri", [None, "s3://b/c"])
+async def test_a_job_is_forgotten_with_its_thumbnails(shop, tmp_path, picture, s3_uri) -> None:
+    content = picture("teal")
+    output = Output(
+        name="a",
+        s3_uri=s3_uri,
+        content_type="image/png",
+        size=len(content),
+        width=8,
+        height=6,
+        sha256="0a",
+    )
+    old, young = (
+        ended(job_id, finished=NOW - days * DAY, outputs=(output,))
+        for job_id, days in {"old": 7.1, "young": 6.9}.items()
+    )
+    for job in (old, young):
+        await shop.store.insert(job)
+        (place(shop, tmp_path, job.job_id) / "0.png").write_bytes(content)
+        await shop.thumbnails.of(job, 0)
+    assert len(list(shop.thumbnails_folder.iterdir())) == 2
+
+    await forget_old(shop, now=NOW)
+
+    assert len(list(shop.thumbnails_folder.iterdir())) == 1
 
 
 async def test_a_job_whose_files_cannot_be_deleted_waits_for_the_next_time(shop, tmp_path) -> None:

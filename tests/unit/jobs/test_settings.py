@@ -58,6 +58,7 @@ TABLE = {
     "spool_bytes": (10 * 2**30, "0", 0, ["-1", "1 GB"]),
     "png_level": (4, "1", 1, ["-1", "10", "best"]),
     "picture_bytes": (2**30, "0", 0, ["-1", "1 GB"]),
+    "thumbnail_bytes": (256 * 2**20, "0", 0, ["-1", "1 GB"]),
     "allow_hosts": ((), "a.example:81", (Place("a.example", 81),), ["a.example", "http://a:81"]),
     "deny_hosts": ((), "b.example, 10.0.0.0/8", ("b.example", "10.0.0.0/8"), ["http://b.example"]),
     "input_hours": (24.0, "0.5", 0.5, ["0", "inf"]),

@@ -1,6 +1,5 @@
 """Small pictures of results: which there are, how they look, and who may have them."""
 
-import asyncio
 import io
 from hashlib import sha256
 
@@ -8,36 +7,18 @@ import pytest
 from aiohttp import web
 from PIL import Image
 from unified_api.jobs.errors import UnknownOutput
+from unified_api.jobs.file_cache import FileCache
 from unified_api.jobs.job import Job, Output
 from unified_api.jobs.keys import Key
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.pictures.small import SIDE
 from unified_api.jobs.prompt import Ending, Produced
-from unified_api.jobs.thumbnail import AT_ONCE, MAX_BYTES, MAX_PIXELS, Thumbnails, thumbnail_of
+from unified_api.jobs.thumbnails import MAX_BYTES, MAX_PIXELS, Thumbnails, thumbnail_of
 from unified_api.routes import mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 
-from ..fake_host import until
-
 API = "/api/v1"
-
-
-class SlowResults(LocalResults):
-    """Holds back what is read until its gate is opened."""
-
-    def __init__(self, folder, content):
-        super().__init__(folder)
-        self.gate = asyncio.Event()
-        self.reading = self.most_reading = 0
-        self._content = content
-
-    async def read(self, job, number):
-        self.reading += 1
-        self.most_reading = max(self.most_reading, self.reading)
-        await self.gate.wait()
-        self.reading -= 1
-        return self._content
 
 
 @pytest.fixture
@@ -90,6 +71,17 @@ async def test_a_result_has_a_thumbnail(serve, rendered, picture):
     assert reply.headers["Cache-Control"] == "private, max-age=31536000, immutable"
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert opened(await reply.read()).size == (SIDE, SIDE // 2)
+
+
+async def test_a_browser_that_asks_again_is_told_that_it_has_it(serve, rendered, picture):
+    client = await serve()
+    path = path_of(await rendered(picture("teal")))
+    first = await client.get(path)
+
+    again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert (again.status, await again.read()) == (304, b"")
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
 
 
 @pytest.mark.parametrize("number", ["1", "9999", "10000", "-1", "x"])
@@ -198,17 +190,4 @@ async def test_what_is_too_large_is_not_even_read(tmp_path, width, height, size)
     job = Job(job_id="a", workflow="draw", parameters={}, created_at=0.0, outputs=(output,))
 
     with pytest.raises(UnknownOutput, match="not a picture"):
-        await Thumbnails(LocalResults(tmp_path)).of(job, 0)
-
-
-async def test_few_are_made_at_once(rendered, engine, picture, tmp_path):
-    job, _ = await engine.get(await rendered(picture("teal")))
-    results = SlowResults(tmp_path, picture("teal"))
-    thumbnails = Thumbnails(results)
-
-    asked = [asyncio.ensure_future(thumbnails.of(job, 0)) for _ in range(4 * AT_ONCE)]
-    await until(lambda: results.reading == AT_ONCE)
-    results.gate.set()
-    await asyncio.gather(*asked)
-
-    assert results.most_reading == AT_ONCE
+        await Thumbnails(LocalResults(tmp_path), FileCache(tmp_path, max_bytes=0)).of(job, 0)
