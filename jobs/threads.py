@@ -24,6 +24,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -37,12 +38,46 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 POOL_THREADS = 8
-_pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="unified-api")
 #: More cores hardly make a picture faster.
 MOST_CORES = 4
-_cores = ThreadPoolExecutor(
-    min(MOST_CORES, os.cpu_count() or 1), thread_name_prefix="unified-api-core"
-)
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that know for how long they have had nothing to do."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(threads, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._unfinished = 0
+        self._finished_at = float("-inf")
+
+    def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with self._lock:
+            self._unfinished += 1
+        future = super().submit(work, *args, **kwargs)
+        future.add_done_callback(self._finished)
+        return future
+
+    @property
+    def idle_since(self) -> float | None:
+        """By the monotonic clock; None while there is work."""
+        with self._lock:
+            return None if self._unfinished else self._finished_at
+
+    def _finished(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._unfinished -= 1
+            self._finished_at = time.monotonic()
+
+
+_pool = Pool(POOL_THREADS, "unified-api")
+_cores = Pool(min(MOST_CORES, os.cpu_count() or 1), "unified-api-core")
+
+
+def idle_since() -> float | None:
+    """Since when the pools have had nothing to do, by the monotonic clock; None while they have."""
+    moments = [pool.idle_since for pool in (_pool, _cores)]
+    return None if None in moments else max(moment for moment in moments if moment is not None)
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
