@@ -5,6 +5,18 @@ import { make, prose } from "./dom.js";
 import { folded } from "./fields.js";
 import { codesOf, fieldsOf, resolved } from "./schema.js";
 
+/** @import { Operation } from "./schema.js" */
+
+/**
+ * By the first digit of a status.
+ * @type {Record<string, string>}
+ */
+const TONES = { 2: "good", 3: "accent" };
+
+/**
+ * @param {OpenApiDocument} document
+ * @param {Operation} operation
+ */
 export function answersOf(document, operation) {
   const rows = Object.entries(operation.responses).map(([status, answer]) =>
     answerOf(document, status, answer),
@@ -13,8 +25,13 @@ export function answersOf(document, operation) {
   return [title, make("div", { className: "answers" }, rows)];
 }
 
+/**
+ * @param {OpenApiDocument} document
+ * @param {string} status
+ * @param {OpenApiResponse} answer
+ */
 function answerOf(document, status, answer) {
-  const [[type, media] = []] = Object.entries(answer.content ?? {});
+  const [[type, media] = [null, null]] = Object.entries(answer.content ?? {});
   const head = [
     make("span", { className: `badge ${toneOf(status)}` }, nameOf(status)),
     make("span", {}, answer.description ?? ""),
@@ -26,6 +43,10 @@ function answerOf(document, status, answer) {
     : make("p", { className: "answer" }, head);
 }
 
+/**
+ * @param {OpenApiDocument} document
+ * @param {MediaType} media
+ */
 function insideOf(document, media) {
   const [example] = Object.values(media.examples ?? {}).map((each) => each.value);
   const fields = fieldsOf(document, firstKind(document, media.schema));
@@ -38,12 +59,17 @@ function insideOf(document, media) {
   ].flat();
 }
 
-/** An answer that can be of several kinds is shown as the first of them. */
+/**
+ * An answer that can be of several kinds is shown as the first of them.
+ * @param {OpenApiDocument} document
+ * @param {Schema} [schema]
+ */
 function firstKind(document, schema) {
   const one = resolved(document, schema);
   return one.properties ? one : (one.anyOf?.[0] ?? one);
 }
 
+/** @param {{ name: string, description: string }[]} known */
 function codes(known) {
   if (!known.length) return [];
   const rows = known.map(({ name, description }) =>
@@ -53,6 +79,8 @@ function codes(known) {
   return [make("details", { className: "more" }, make("summary", {}, "Error codes"), list)];
 }
 
+/** @param {string} status */
 const nameOf = (status) => (status === "default" ? "4xx, 5xx" : status);
 
-const toneOf = (status) => ({ 2: "good", 3: "accent" })[status[0]] ?? "bad";
+/** @param {string} status */
+const toneOf = (status) => TONES[status.charAt(0)] ?? "bad";

@@ -7,22 +7,36 @@ import { folded, section } from "./fields.js";
 import { described, fieldsOf } from "./schema.js";
 import { tryOut } from "./try.js";
 
-/** The parts of a card, made when it is opened. */
-export function contentOf(document, operation) {
+/** @import { DocsState } from "./docs-state.js" */
+/** @import { Draft, Operation } from "./schema.js" */
+
+/**
+ * The parts of a card, made when it is opened.
+ * @param {OpenApiDocument} document
+ * @param {Operation} operation
+ * @param {DocsState} state
+ */
+export function contentOf(document, operation, state) {
+  /** @type {Draft} */
   const draft = { body: firstBody(operation), values: {} };
-  const examples = examplesOf(operation, draft);
-  const tried = [examples.element, tryOut(operation, draft, examples.refresh)];
+  const examples = examplesOf(operation, draft, state);
+  const tried = [examples.element, tryOut(operation, draft, state, examples.refresh)];
   return [
     make("div", { className: "told" }, toldOf(document, operation)),
     make("div", { className: "tried" }, tried),
   ];
 }
 
+/** @param {Operation} operation */
 function firstBody(operation) {
   const [first = {}] = Object.values(operation.bodies);
   return operation.body ? JSON.stringify(first, null, 2) : "";
 }
 
+/**
+ * @param {OpenApiDocument} document
+ * @param {Operation} operation
+ */
 function toldOf(document, operation) {
   return [
     operation.description ? [make("p", {}, prose(operation.description))] : [],
@@ -32,10 +46,14 @@ function toldOf(document, operation) {
   ].flat();
 }
 
+/**
+ * @param {OpenApiDocument} document
+ * @param {Operation} operation
+ */
 function bodyOf(document, operation) {
   if (!operation.body) return [];
   const common = operation.workflow ? (document["x-common-fields"] ?? []) : [];
-  const fields = fieldsOf(document, operation.body).sort((a, b) => b.isRequired - a.isRequired);
+  const fields = fieldsOf(document, operation.body).sort((a, b) => Number(b.isRequired) - Number(a.isRequired));
   const own = fields.filter(({ name }) => !common.includes(name));
   const shared = fields.filter(({ name }) => common.includes(name));
   return [
@@ -44,6 +62,10 @@ function bodyOf(document, operation) {
   ];
 }
 
+/**
+ * @param {OpenApiDocument} document
+ * @param {Operation} operation
+ */
 function parametersOf(document, operation) {
   const fields = operation.parameters.map((parameter) => ({
     ...described(document, parameter.schema),

@@ -16,21 +16,30 @@ const TOKEN = new RegExp(
   "gm",
 );
 
-/** A program as text with its words marked. */
+/**
+ * A program as text with its words marked.
+ * @param {string} program
+ */
 export function coloured(program) {
+  /** @type {(string | HTMLElement)[]} */
   const parts = [];
   let end = 0;
   for (const found of program.matchAll(TOKEN)) {
     parts.push(program.slice(end, found.index));
-    const kind = Object.keys(TOKENS).find((each) => found.groups[each] !== undefined);
+    const kind = Object.keys(TOKENS).find((each) => found.groups?.[each] !== undefined);
     parts.push(make("span", { className: `token-${kind}` }, found[0]));
     end = found.index + found[0].length;
   }
   return [...parts, program.slice(end)];
 }
 
+/** @param {string} text */
 export const code = (text) => make("pre", { tabIndex: 0 }, ...coloured(text));
 
+/**
+ * @param {HTMLElement} button
+ * @param {string} text
+ */
 export async function copied(button, text) {
   const label = button.textContent;
   try {
@@ -43,6 +52,7 @@ export async function copied(button, text) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
+/** @param {string} text */
 function fallbackCopied(text) {
   const area = make("textarea", { className: "spoken", value: text });
   document.body.append(area);

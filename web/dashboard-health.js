@@ -1,68 +1,112 @@
 /** How each part of the service is, and each workflow. */
 
 import { answer, read } from "./dashboard-jobs.js";
-import { Rows, badge, hide, part, say } from "./dashboard-rows.js";
+import { Rows, badge, hide, say, template } from "./dashboard-rows.js";
 import { plain } from "./dashboard-words.js";
-import { byId, make } from "./dom.js";
+import { byId, make, part } from "./dom.js";
+
+/** @import { Api } from "./api.js" */
+
+/**
+ * One line of a list.
+ * @typedef {{ id: string, name: string, state: HealthState, reasons: string[] }} Line
+ */
 
 const COLOURS = { healthy: "good", degraded: "warn", unhealthy: "bad" };
 
-const template = byId("state-row");
-const parts = new Rows(byId("parts"), template, fill);
-const workflows = new Rows(byId("workflows"), template, fill);
-const choice = byId("filters").elements.workflow;
+export class HealthLists {
+  #api;
+  #parts = new Rows(byId("parts"), template("state-row"), fill);
+  #workflows = new Rows(byId("workflows"), template("state-row"), fill);
 
-/** Ask, and show the answers. */
-export async function refreshHealth() {
-  // An unhealthy service answers with 503 what an healthy one does with 200.
-  const health = await (await answer("health", { cache: "no-store" })).json();
-  const { data } = await read("workflows");
-  showOverall(health.status);
-  parts.show(
-    Object.entries(health.components).map(([name, { status, reason }]) => ({
-      id: name,
-      name: plain(name),
-      state: status,
-      reasons: reason ? [reason] : [],
-    })),
-  );
-  workflows.show(
-    data.map(({ slug, title, health: state, problems }) => ({
-      id: slug,
-      name: title ?? slug,
-      state,
-      reasons: problems,
-    })),
-  );
-  offer(data.map(({ slug }) => slug));
+  /** @param {Api} api */
+  constructor(api) {
+    this.#api = api;
+  }
+
+  /** Ask, and show the answers. */
+  async refresh() {
+    // An unhealthy service answers with 503 what a healthy one does with 200.
+    const reply = await answer(this.#api, "health", { cache: "no-store" });
+    /** @type {Health} */
+    const health = await reply.json();
+    /** @type {{ data: WorkflowView[] }} */
+    const { data } = await read(this.#api, "workflows");
+    showOverall(health.status);
+    this.#parts.show(Object.entries(health.components).map(lineOfPart));
+    this.#workflows.show(data.map(lineOfWorkflow));
+    offer(data.map(({ slug }) => slug));
+  }
+
+  clear() {
+    hide(byId("overall"), true);
+    this.#parts.show([]);
+    this.#workflows.show([]);
+  }
 }
 
+/**
+ * @param {[string, Health["components"][string]]} component
+ * @returns {Line}
+ */
+const lineOfPart = ([name, { status, reason }]) => ({
+  id: name,
+  name: plain(name),
+  state: status,
+  reasons: reason ? [reason] : [],
+});
+
+/**
+ * @param {WorkflowView} workflow
+ * @returns {Line}
+ */
+const lineOfWorkflow = ({ slug, title, health, problems }) => ({
+  id: slug,
+  name: title ?? slug,
+  state: health,
+  reasons: problems,
+});
+
+/**
+ * @param {HTMLElement} row
+ * @param {Line} line
+ */
 function fill(row, { name, state, reasons }) {
+  const [first = ""] = reasons;
   say(part(row, "name"), name);
   badge(part(row, "badge"), state, COLOURS[state]);
-  say(part(row, "reason"), reasons.length === 1 ? reasons[0] : "");
+  say(part(row, "reason"), reasons.length === 1 ? first : "");
   hide(part(row, "reason"), reasons.length !== 1);
   fillReasons(part(row, "reasons"), reasons);
 }
 
-/** Several stay folded until somebody wants to read them. */
+/**
+ * Several stay folded until somebody wants to read them.
+ * @param {HTMLElement} details
+ * @param {string[]} reasons
+ */
 function fillReasons(details, reasons) {
   hide(details, reasons.length < 2);
-  say(details.querySelector("summary"), `${reasons.length} reasons`);
-  const list = details.querySelector("ul");
-  if (list.dataset.told === reasons.join()) return;
-  list.dataset.told = reasons.join();
+  const [summary, list] = details.children;
+  if (!summary || !list || details.dataset.told === reasons.join()) return;
+  details.dataset.told = reasons.join();
+  summary.textContent = `${reasons.length} reasons`;
   list.replaceChildren(...reasons.map((reason) => make("li", {}, reason)));
 }
 
+/** @param {HealthState} status */
 function showOverall(status) {
   const overall = byId("overall");
   badge(overall, status, COLOURS[status]);
   hide(overall, false);
 }
 
-/** The workflows that one can filter by; what is chosen stays. */
+/**
+ * The workflows that one can filter by; what is chosen stays.
+ * @param {string[]} slugs
+ */
 function offer(slugs) {
+  const choice = byId("workflow-filter", HTMLSelectElement);
   const there = new Set([...choice.options].map((option) => option.value));
   choice.append(...slugs.filter((slug) => !there.has(slug)).map((slug) => make("option", {}, slug)));
 }

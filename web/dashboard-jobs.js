@@ -1,51 +1,97 @@
 /** What this page knows of the jobs, and how it learns more. */
 
-import { FINAL, ask, refusal } from "./api.js";
+import { FINAL, isAborted, refusal } from "./api.js";
+
+/** @import { Api } from "./api.js" */
+
+/**
+ * A job, and when its progress was received.
+ * @typedef {JobView & { progress: ProgressView & { received: number } }} KnownJob
+ */
+/** @typedef {{ status: string, workflow: string }} Filter */
 
 const PAGE = 25;
 const MOST_UNFINISHED = 100;
 /** A page that is open for days begins anew when it knows so many. */
 const MOST_KNOWN = 1000;
 /** Jobs have these one after another: asked in this order, none slips through unseen. */
+/** @type {JobStatus[]} */
 const UNFINISHED = ["pending", "processing"];
+/** @type {(string | null)[]} */
 const WAITING = ["queued", "fetching_inputs"];
 
 /** An answer that is no data. Status 0: there was none at all. */
 export class Refused extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status
+   */
   constructor(message, status) {
     super(message);
     this.status = status;
   }
 }
 
-export async function read(path, options) {
-  const reply = await answer(path, { cache: "no-store", ...options });
+/**
+ * The JSON of an answer that is ok.
+ * @param {Api} api
+ * @param {string} path
+ * @param {RequestInit} options
+ */
+export async function read(api, path, options = {}) {
+  const reply = await answer(api, path, { cache: "no-store", ...options });
   if (!reply.ok) throw new Refused(await refusal(reply), reply.status);
   return reply.json();
 }
 
-/** Whatever the server answers. */
-export async function answer(path, options) {
+/**
+ * Whatever the server answers.
+ * @param {Api} api
+ * @param {string} path
+ * @param {RequestInit} options
+ */
+export async function answer(api, path, options) {
   try {
-    return await ask(path, options);
-  } catch {
+    return await api.ask(path, options);
+  } catch (error) {
+    if (isAborted(error)) throw error;
     throw new Refused("The server does not answer. Trying again…", 0);
   }
 }
 
 export class Jobs {
+  #api;
+  /** @type {Filter} */
   filter = { status: "", workflow: "" };
   /** Whether more jobs wait than are known. */
   hasMoreWaiting = false;
-  /** What was seen to end, for whoever takes it from here. */
+  /**
+   * What was seen to end, for whoever takes it from here.
+   * @type {JobView[]}
+   */
   ended = [];
+  /** @type {Map<string, KnownJob>} */
   #known = new Map();
-  /** Status -> how far its list was read. */
+  /**
+   * Status -> how far its list was read.
+   * @type {Map<string, { next: string | null, end: string }>}
+   */
   #lists = new Map();
-  /** What was missing where it should have been listed: a list may lag behind. */
+  /**
+   * What was missing where it should have been listed: a list may lag behind.
+   * @type {Set<string>}
+   */
   #missing = new Set();
-  /** When the last job that was read before had ended; null before anything was read. */
+  /**
+   * When the last job that was read before had ended; null before anything was read.
+   * @type {string | null}
+   */
   #readUntil = null;
+
+  /** @param {Api} api */
+  constructor(api) {
+    this.#api = api;
+  }
 
   get running() {
     return this.#with(isAtWork).sort(by((job) => job.started_at ?? job.created_at));
@@ -79,71 +125,99 @@ export class Jobs {
     return this.#statuses.some((status) => this.#lists.get(status)?.next);
   }
 
+  /** @param {string} id */
   find(id) {
     return this.#known.get(id);
   }
 
-  /** Take in a job as it was told. What is known never goes back. */
+  /**
+   * Take in a job as it was told. What is known never goes back.
+   * @param {JobView} job
+   */
   put(job) {
     const known = this.#known.get(job.job_id);
     if (known && rank(known) > rank(job)) return;
     if (this.#isNews(known, job)) this.ended.push(job);
-    this.#known.set(job.job_id, heard(job, job.progress));
+    this.#known.set(job.job_id, withReceived(job, job.progress));
     this.#missing.delete(job.job_id);
   }
 
-  move(id, progress) {
+  /**
+   * @param {string} id
+   * @param {ProgressView} progress
+   */
+  updateProgress(id, progress) {
     const job = this.#known.get(id);
-    if (job && !isFinal(job)) this.#known.set(id, heard(job, progress));
+    if (job && !isFinal(job)) this.#known.set(id, withReceived(job, progress));
   }
 
-  /** Show only these; what else has ended is forgotten. */
-  choose(filter) {
+  /**
+   * Show only these; what else has ended is forgotten.
+   * @param {Filter} filter
+   */
+  setFilter(filter) {
     this.filter = filter;
     this.#lists.clear();
     this.#forget(isFinal);
   }
 
-  forget() {
+  clear() {
     this.#lists.clear();
     this.#known.clear();
+    this.#missing.clear();
+    this.#readUntil = null;
+    this.ended = [];
+    this.hasMoreWaiting = false;
   }
 
-  /** Read everything anew. `isTold` says of a job whether its changes are heard as they happen. */
-  async refresh(isTold) {
-    if (this.#known.size > MOST_KNOWN) this.choose(this.filter);
-    for (const status of UNFINISHED) await this.#readUnfinished(status, isTold);
+  /**
+   * Read everything anew.
+   * @param {(id: string) => boolean} isLive whether the changes of a job are heard as they happen
+   */
+  async refresh(isLive) {
+    if (this.#known.size > MOST_KNOWN) this.setFilter(this.filter);
+    for (const status of UNFINISHED) await this.#readUnfinished(status, isLive);
     for (const status of this.#statuses) await this.#readEnded(status);
     const ends = this.#with(isFinal).map((job) => job.finished_at);
-    this.#readUntil = [this.#readUntil ?? "", ...ends].sort().at(-1);
+    this.#readUntil = latest([this.#readUntil ?? "", ...ends.map((end) => end ?? "")]);
   }
 
   /** Read one page further. */
   async readMore() {
-    const lists = this.#statuses.filter((status) => this.#lists.get(status)?.next);
-    for (const status of lists) {
-      const page = await this.#page(status, this.#lists.get(status).next);
+    for (const status of this.#statuses) {
+      const next = this.#lists.get(status)?.next;
+      if (!next) continue;
+      const page = await this.#page(status, next);
       page.data.forEach((job) => this.put(job));
       this.#lists.set(status, reached(page));
     }
   }
 
+  /** @param {string} id */
   async cancel(id) {
-    this.put(await read(`jobs/${encodeURIComponent(id)}/cancel`, { method: "POST" }));
+    this.put(await read(this.#api, `jobs/${encodeURIComponent(id)}/cancel`, { method: "POST" }));
   }
 
   get #statuses() {
-    return this.filter.status ? [this.filter.status] : FINAL;
+    const { status } = this.filter;
+    return FINAL.filter((each) => !status || each === status);
   }
 
-  async #readUnfinished(status, isTold) {
-    const page = await read(`jobs?${new URLSearchParams({ status, limit: MOST_UNFINISHED })}`);
-    page.data.filter((job) => !isTold(job.job_id)).forEach((job) => this.put(job));
+  /**
+   * @param {JobStatus} status
+   * @param {(id: string) => boolean} isLive
+   */
+  async #readUnfinished(status, isLive) {
+    const query = new URLSearchParams({ status, limit: `${MOST_UNFINISHED}` });
+    /** @type {JobList} */
+    const page = await read(this.#api, `jobs?${query}`);
+    page.data.filter((job) => !isLive(job.job_id)).forEach((job) => this.put(job));
     if (status === "pending") this.hasMoreWaiting = page.has_more;
     // One that is not in its list any more has moved on.
     for (const job of this.#absent(status, page)) await this.#ask(job.job_id);
   }
 
+  /** @param {JobStatus} status */
   async #readEnded(status) {
     const page = await this.#page(status);
     const list = this.#lists.get(status);
@@ -157,26 +231,36 @@ export class Jobs {
     }
   }
 
-  #page(status, after) {
-    const query = new URLSearchParams({ status, limit: PAGE });
+  /**
+   * @param {JobStatus} status
+   * @param {string} after
+   * @returns {Promise<JobList>}
+   */
+  #page(status, after = "") {
+    const query = new URLSearchParams({ status, limit: `${PAGE}` });
     if (this.filter.workflow) query.set("workflow", this.filter.workflow);
     if (after) query.set("after", after);
-    return read(`jobs?${query}`);
+    return read(this.#api, `jobs?${query}`);
   }
 
+  /** @param {string} id */
   async #ask(id) {
     try {
-      this.put(await read(`jobs/${encodeURIComponent(id)}`));
+      this.put(await read(this.#api, `jobs/${encodeURIComponent(id)}`));
     } catch (error) {
-      if (error.status !== 404) throw error;
+      if (!(error instanceof Refused) || error.status !== 404) throw error;
       this.#known.delete(id);
     }
   }
 
-  /** Known jobs of a status that its first page should have and has not. */
+  /**
+   * Known jobs of a status that its first page should have and has not.
+   * @param {JobStatus} status
+   * @param {JobList} page
+   */
   #absent(status, page) {
     const listed = new Set(page.data.map((job) => job.job_id));
-    const end = page.has_more ? page.data.at(-1).created_at : "";
+    const end = page.has_more ? reached(page).end : "";
     const { workflow } = this.filter;
     return this.#with(
       (job) =>
@@ -187,40 +271,66 @@ export class Jobs {
     );
   }
 
-  /** Whether it is told here first that a job has ended. Short ones are seen only then. */
+  /**
+   * Whether it is told here first that a job has ended. Short ones are seen only then.
+   * @param {KnownJob | undefined} known
+   * @param {JobView} job
+   */
   #isNews(known, job) {
     if (!isFinal(job) || (known && isFinal(known))) return false;
-    return known !== undefined || (this.#readUntil !== null && job.finished_at > this.#readUntil);
+    if (known) return true;
+    return this.#readUntil !== null && (job.finished_at ?? "") > this.#readUntil;
   }
 
   /** Of jobs that were created before, some may not have been read. */
   #horizon() {
     const lists = this.#statuses.map((status) => this.#lists.get(status));
-    const ends = lists.filter((list) => list?.next).map((list) => list.end);
-    return ends.sort().at(-1) ?? "";
+    return latest(lists.map((list) => (list?.next ? list.end : "")));
   }
 
+  /** @param {(job: KnownJob) => unknown} claim */
   #with(claim) {
     return [...this.#known.values()].filter(claim);
   }
 
+  /** @param {(job: KnownJob) => boolean} claim */
   #forget(claim) {
     this.#with(claim).forEach((job) => this.#known.delete(job.job_id));
   }
 }
 
+/** @param {JobView} job */
 export const isFinal = (job) => FINAL.includes(job.status);
 
-/** What stages there will be besides, nobody knows; the waiting ones are known. */
+/**
+ * What stages there will be besides, nobody knows; the waiting ones are known.
+ * @param {JobView} job
+ */
 const isAtWork = (job) =>
   job.status === "processing" && !WAITING.includes(job.stage) && !job.progress.queue_position;
 
-/** Statuses only move forward. */
+/**
+ * Statuses only move forward.
+ * @param {JobView} job
+ */
 const rank = (job) => (isFinal(job) ? 2 : UNFINISHED.indexOf(job.status));
 
-/** A job with its progress, and when that was heard. */
-const heard = (job, progress) => ({ ...job, progress: { ...progress, heard: Date.now() } });
+/**
+ * @param {JobView} job
+ * @param {ProgressView} progress
+ * @returns {KnownJob}
+ */
+const withReceived = (job, progress) => ({ ...job, progress: { ...progress, received: Date.now() } });
 
+/** @param {JobList} page */
 const reached = (page) => ({ next: page.next_cursor, end: page.data.at(-1)?.created_at ?? "" });
 
-const by = (value) => (one, other) => Number(value(one) > value(other)) - Number(value(one) < value(other));
+/** @param {string[]} moments */
+const latest = (moments) => moments.sort().at(-1) ?? "";
+
+/**
+ * @template T
+ * @param {(value: T) => string | number} key
+ * @returns {(one: T, other: T) => number}
+ */
+const by = (key) => (one, other) => Number(key(one) > key(other)) - Number(key(one) < key(other));

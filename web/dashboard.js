@@ -1,13 +1,18 @@
-/** The dashboard: asks every few seconds, listens to what runs, and keeps the page up to date. */
+/** The dashboard: polls every few seconds, listens to what runs, and keeps the page up to date. */
 
-import { getKey, setKey } from "./api.js";
-import { openDetails, updateDetails } from "./dashboard-details.js";
-import { refreshHealth } from "./dashboard-health.js";
+import { Api, isAborted } from "./api.js";
+import { JobDialog } from "./dashboard-details.js";
+import { HealthLists } from "./dashboard-health.js";
 import { Jobs, Refused, isFinal } from "./dashboard-jobs.js";
 import { fillRecent, fillRunning, fillWaiting } from "./dashboard-list.js";
 import { Live } from "./dashboard-live.js";
-import { Rows, hide, say } from "./dashboard-rows.js";
-import { byId } from "./dom.js";
+import { Thumbnails } from "./dashboard-pictures.js";
+import { Rows, hide, say, template } from "./dashboard-rows.js";
+import { byId, closest } from "./dom.js";
+
+/** @import { KnownJob } from "./dashboard-jobs.js" */
+/** @import { Shown } from "./dashboard-list.js" */
+/** @typedef {{ running: KnownJob[], waiting: KnownJob[], recent: KnownJob[] }} Lists */
 
 const POLL_MS = 3000;
 const HEALTH_MS = 15_000;
@@ -15,185 +20,242 @@ const TICK_MS = 1000;
 const PICTURE = /^image\/(jpeg|png|webp)$/;
 const WRONG_KEY = "This key does not open. Check it, and try again.";
 
-const jobs = new Jobs();
-const live = new Live(hear);
-/** Id of a running job -> its latest preview. */
-const previews = new Map();
-const cancelling = new Set();
-const running = new Rows(byId("running"), byId("running-row"), fillRunning);
-const waiting = new Rows(byId("waiting"), byId("waiting-row"), fillWaiting);
-const recent = new Rows(byId("recent"), byId("recent-row"), fillRecent);
+class Dashboard {
+  #api = new Api();
+  #jobs = new Jobs(this.#api);
+  #live = new Live(this.#api, (id, event) => this.#onEvent(id, event));
+  #thumbnails = new Thumbnails(this.#api);
+  #dialog = new JobDialog(this.#api, this.#thumbnails);
+  #health = new HealthLists(this.#api);
+  #running = new Rows(byId("running"), template("running-row"), fillRunning);
+  #waiting = new Rows(byId("waiting"), template("waiting-row"), fillWaiting);
+  #recent = new Rows(
+    byId("recent"),
+    template("recent-row"),
+    (row, /** @type {Shown} */ shown) => fillRecent(row, shown, this.#thumbnails),
+  );
+  /**
+   * Id of a running job -> the URL of its latest preview.
+   * @type {Map<string, string>}
+   */
+  #previews = new Map();
+  /**
+   * Ids of jobs that are being cancelled.
+   * @type {Set<string>}
+   */
+  #cancelling = new Set();
+  #pollTimer = 0;
+  #healthAt = -Infinity;
+  /** Settled when all work that was serialized so far is done. */
+  #serialized = Promise.resolve();
 
-let timer;
-let healthAt = -Infinity;
-let turn = Promise.resolve();
+  start() {
+    byId("inside").addEventListener("click", (event) => this.#onClick(event));
+    byId("filters").addEventListener("change", () => this.#onFilter());
+    byId("load-more").addEventListener("click", () => this.#serialize(() => this.#jobs.readMore()));
+    byId("door").addEventListener("submit", (event) => this.#onLogin(event));
+    byId("forget").addEventListener("click", () => this.#logOut());
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#live.follow([]);
+      else this.#poll();
+    });
+    setInterval(() => document.hidden || this.#render(), TICK_MS);
+    this.#poll();
+  }
 
-// -- what is asked ------------------------------------------------------------------------------
+  // -- what is asked ----------------------------------------------------------------------------
 
-async function beat() {
-  clearTimeout(timer);
-  try {
-    if (!document.hidden && byId("door").hidden) await inTurn(refresh);
-  } finally {
-    // Perhaps another one, begun when the page was shown again, has set it meanwhile.
-    clearTimeout(timer);
-    timer = setTimeout(beat, POLL_MS);
+  async #poll() {
+    clearTimeout(this.#pollTimer);
+    try {
+      if (!document.hidden && byId("door").hidden) await this.#serialize(() => this.#refresh());
+    } finally {
+      // Perhaps another one, begun when the page was shown again, has set it meanwhile.
+      clearTimeout(this.#pollTimer);
+      this.#pollTimer = setTimeout(() => this.#poll(), POLL_MS);
+    }
+  }
+
+  async #refresh() {
+    await this.#jobs.refresh((id) => this.#live.isLive(id));
+    if (Date.now() - this.#healthAt > HEALTH_MS) {
+      await this.#health.refresh();
+      this.#healthAt = Date.now();
+    }
+    say(byId("trouble"), "");
+  }
+
+  /**
+   * One after another: an answer to an earlier question never comes after a later one's.
+   * @param {() => Promise<void>} work
+   */
+  #serialize(work) {
+    const done = this.#serialized
+      .then(work)
+      .then(showDashboard, (error) => this.#onRefusal(error))
+      .then(() => this.#render());
+    this.#serialized = done.catch(() => {});
+    return done;
+  }
+
+  /**
+   * @param {string} id
+   * @param {JobEvent} event
+   */
+  #onEvent(id, { name, data }) {
+    if (name === "status") this.#jobs.put(data);
+    // The next one runs already.
+    if (name === "status" && isFinal(data)) this.#poll();
+    else if (name === "progress") this.#jobs.updateProgress(id, data);
+    else if (name === "preview" && PICTURE.test(data.content_type)) {
+      this.#previews.set(id, `data:${data.content_type};base64,${data.data}`);
+    }
+    this.#render();
+  }
+
+  // -- who may look -----------------------------------------------------------------------------
+
+  /** @param {unknown} error */
+  #onRefusal(error) {
+    // What was asked with a key that is forgotten says nothing any more.
+    if (isAborted(error)) return;
+    if (!(error instanceof Refused)) throw error;
+    const { key } = this.#api;
+    const isAboutKey = error.status === 401 || (error.status === 403 && key);
+    if (isAboutKey) this.#logOut();
+    const isWrong = error.status === 401 && key;
+    say(byId("trouble"), isWrong ? WRONG_KEY : error.status === 401 ? "" : error.message);
+  }
+
+  /** Forget the key, and all that it has shown. */
+  #logOut() {
+    this.#api.setKey("");
+    this.#jobs.clear();
+    this.#previews.clear();
+    this.#thumbnails.keepOnly(new Set());
+    this.#dialog.close();
+    this.#health.clear();
+    for (const id of ["spoken", "trouble", "refused"]) say(byId(id), "");
+    this.#render();
+    showLogin();
+  }
+
+  /** @param {Event} event */
+  #onLogin(event) {
+    event.preventDefault();
+    const field = byId("key", HTMLInputElement);
+    this.#api.setKey(field.value);
+    field.value = "";
+    this.#healthAt = -Infinity;
+    this.#serialize(() => this.#refresh());
+  }
+
+  // -- what is shown ----------------------------------------------------------------------------
+
+  #render() {
+    const { running, waiting, recent } = this.#jobs;
+    this.#running.show(running.map((job) => this.#shown(job)));
+    this.#waiting.show(waiting.map((job) => this.#shown(job)));
+    this.#recent.show(recent.map((job) => this.#shown(job)));
+    this.#renderCounts({ running, waiting, recent });
+    this.#announceEnded();
+    this.#dialog.update(this.#jobs.find(this.#dialog.jobId ?? ""));
+    const ids = document.hidden ? [] : running.map((job) => job.job_id);
+    this.#previews.forEach((_, id) => ids.includes(id) || this.#previews.delete(id));
+    this.#thumbnails.keepOnly(new Set([...recent.map((job) => job.job_id), this.#dialog.jobId ?? ""]));
+    this.#live.follow(ids);
+  }
+
+  /** @param {KnownJob} job */
+  #shown(job) {
+    return {
+      id: job.job_id,
+      job,
+      preview: this.#previews.get(job.job_id),
+      isCancelling: this.#cancelling.has(job.job_id),
+    };
+  }
+
+  /** @param {Lists} lists */
+  #renderCounts({ running, waiting, recent }) {
+    const { filter, hasMore, hasMoreWaiting: isCut } = this.#jobs;
+    const last = waiting.at(-1)?.progress.queue_position;
+    showCount("running", running.length);
+    showCount("waiting", waiting.length, isCut ? `${last ?? `${waiting.length}+`}` : undefined);
+    hide(byId("waiting-more"), !isCut);
+    say(byId("waiting-more"), isCut ? "Others wait ahead of the ones that are shown." : "");
+    hide(byId("recent-none"), recent.length > 0);
+    const isFiltered = filter.status || filter.workflow;
+    say(byId("recent-none"), isFiltered ? "No such jobs." : "No job has ended yet.");
+    hide(byId("load-more"), !hasMore);
+    hide(byId("forget"), !this.#api.key);
+    for (const id of ["trouble", "refused"]) hide(byId(id), !byId(id).textContent);
+    document.title = running.length ? `(${running.length}) Dashboard` : "Dashboard";
+  }
+
+  /** For those who cannot see the lists change. */
+  #announceEnded() {
+    const ended = this.#jobs.ended.splice(0);
+    if (ended.length === 0) return;
+    const sentences = ended.map((job) => `${job.workflow} ${job.status}. ${job.error ?? ""}`);
+    const isMany = ended.length > 3;
+    byId("spoken").textContent = isMany ? `${ended.length} jobs have ended.` : sentences.join(" ");
+  }
+
+  // -- what is done -----------------------------------------------------------------------------
+
+  /** @param {Event} event */
+  #onClick(event) {
+    const job = this.#jobs.find(closest(event, "[data-id]")?.dataset.id ?? "");
+    if (!job) return;
+    if (closest(event, ".cancel")) this.#cancel(job.job_id);
+    else if (closest(event, ".open, .thumb")) this.#dialog.open(job);
+  }
+
+  #onFilter() {
+    const status = byId("status-filter", HTMLSelectElement).value;
+    const workflow = byId("workflow-filter", HTMLSelectElement).value;
+    this.#serialize(() => {
+      this.#jobs.setFilter({ status, workflow });
+      return this.#refresh();
+    });
+  }
+
+  /** @param {string} id */
+  async #cancel(id) {
+    this.#cancelling.add(id);
+    say(byId("refused"), "");
+    this.#render();
+    try {
+      await this.#jobs.cancel(id);
+    } catch (error) {
+      if (error instanceof Refused) say(byId("refused"), error.message);
+      else if (!isAborted(error)) throw error;
+    } finally {
+      this.#cancelling.delete(id);
+      this.#render();
+    }
   }
 }
 
-async function refresh() {
-  await jobs.refresh((id) => live.hears(id));
-  if (Date.now() - healthAt > HEALTH_MS) {
-    await refreshHealth();
-    healthAt = Date.now();
-  }
-  say(byId("trouble"), "");
-}
-
-/** One after another: an answer to an earlier question never comes after a later one's. */
-function inTurn(work) {
-  const done = turn.then(work).then(letIn, refuse).then(render);
-  turn = done.catch(() => {});
-  return done;
-}
-
-function hear(id, { name, data }) {
-  if (name === "status") jobs.put(data);
-  // The next one runs already.
-  if (name === "status" && isFinal(data)) beat();
-  else if (name === "progress") jobs.move(id, data);
-  else if (name === "preview" && PICTURE.test(data.content_type)) {
-    previews.set(id, `data:${data.content_type};base64,${data.data}`);
-  }
-  render();
-}
-
-// -- who may look -------------------------------------------------------------------------------
-
-function letIn() {
+function showDashboard() {
   hide(byId("inside"), false);
   hide(byId("door"), true);
 }
 
-function refuse(error) {
-  if (!(error instanceof Refused)) throw error;
-  const isAboutKey = error.status === 401 || (error.status === 403 && getKey());
-  if (!isAboutKey) {
-    say(byId("trouble"), error.message);
-    return;
-  }
-  say(byId("trouble"), error.status === 403 ? error.message : getKey() ? WRONG_KEY : "");
-  lock();
-}
-
-function lock() {
-  setKey("");
-  jobs.forget();
-  previews.clear();
+function showLogin() {
   hide(byId("inside"), true);
   hide(byId("door"), false);
-  hide(byId("overall"), true);
   byId("key").focus();
 }
 
-// -- what is shown ------------------------------------------------------------------------------
-
-function render() {
-  const now = { running: jobs.running, waiting: jobs.waiting, recent: jobs.recent };
-  const shown = (job) => ({
-    id: job.job_id,
-    job,
-    preview: previews.get(job.job_id),
-    isCancelling: cancelling.has(job.job_id),
-  });
-  running.show(now.running.map(shown));
-  waiting.show(now.waiting.map(shown));
-  recent.show(now.recent.map(shown));
-  renderCounts(now);
-  tellEnded();
-  updateDetails((id) => jobs.find(id));
-  const ids = document.hidden ? [] : now.running.map((job) => job.job_id);
-  previews.forEach((_, id) => ids.includes(id) || previews.delete(id));
-  live.follow(ids);
-}
-
-function renderCounts(now) {
-  const last = now.waiting.at(-1)?.progress.queue_position;
-  const isCut = jobs.hasMoreWaiting;
-  count("running", now.running.length);
-  count("waiting", now.waiting.length, isCut ? (last ?? `${now.waiting.length}+`) : undefined);
-  hide(byId("waiting-more"), !isCut);
-  say(byId("waiting-more"), isCut ? "Others wait ahead of the ones that are shown." : "");
-  hide(byId("recent-none"), now.recent.length > 0);
-  const isFiltered = jobs.filter.status || jobs.filter.workflow;
-  say(byId("recent-none"), isFiltered ? "No such jobs." : "No job has ended yet.");
-  hide(byId("load-more"), !jobs.hasMore);
-  hide(byId("forget"), !getKey());
-  for (const id of ["trouble", "refused"]) hide(byId(id), !byId(id).textContent);
-  document.title = now.running.length ? `(${now.running.length}) Dashboard` : "Dashboard";
-}
-
-function count(list, number, text = `${number}`) {
-  say(byId(`${list}-count`), number ? `${text}` : "");
+/**
+ * @param {string} list
+ * @param {number} number
+ */
+function showCount(list, number, text = `${number}`) {
+  say(byId(`${list}-count`), number ? text : "");
   hide(byId(`${list}-none`), number > 0);
 }
 
-/** For those who cannot see the lists change. */
-function tellEnded() {
-  const ended = jobs.ended.splice(0);
-  if (ended.length === 0) return;
-  const sentences = ended.map((job) => `${job.workflow} ${job.status}. ${job.error ?? ""}`);
-  byId("spoken").textContent = ended.length > 3 ? `${ended.length} jobs have ended.` : sentences.join(" ");
-}
-
-// -- what is done -------------------------------------------------------------------------------
-
-async function cancel(id) {
-  cancelling.add(id);
-  say(byId("refused"), "");
-  render();
-  try {
-    await jobs.cancel(id);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    say(byId("refused"), error.message);
-  } finally {
-    cancelling.delete(id);
-    render();
-  }
-}
-
-byId("inside").addEventListener("click", (event) => {
-  const id = event.target.closest("[data-id]")?.dataset.id;
-  if (event.target.closest(".cancel")) cancel(id);
-  else if (event.target.closest(".open, .thumb")) openDetails(jobs.find(id));
-});
-
-byId("filters").addEventListener("change", (event) => {
-  const { status, workflow } = event.currentTarget.elements;
-  const filter = { status: status.value, workflow: workflow.value };
-  inTurn(() => {
-    jobs.choose(filter);
-    return refresh();
-  });
-});
-
-byId("load-more").addEventListener("click", () => inTurn(() => jobs.readMore()));
-
-byId("door").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setKey(byId("key").value);
-  byId("key").value = "";
-  healthAt = -Infinity;
-  inTurn(refresh);
-});
-
-byId("forget").addEventListener("click", () => {
-  lock();
-  render();
-});
-
-document.addEventListener("visibilitychange", () => (document.hidden ? live.follow([]) : beat()));
-
-setInterval(() => document.hidden || render(), TICK_MS);
-beat();
+new Dashboard().start();

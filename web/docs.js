@@ -1,60 +1,78 @@
 /** The docs page: every operation of this server, to be found, read and tried. */
 
-import { API, ask, getKey, refusal, setKey } from "./api.js";
+import { API, refusal } from "./api.js";
 import { contentOf } from "./card.js";
 import { copied } from "./code.js";
-import { byId, make, prose } from "./dom.js";
+import { DocsState } from "./docs-state.js";
+import { byId, closest, make, prose } from "./dom.js";
 import { operationsOf, parseDocument } from "./schema.js";
+
+/** @import { Api } from "./api.js" */
+/** @import { Operation } from "./schema.js" */
 
 const RUN = "Run a workflow";
 const BELOW = "Batches, and jobs by workflow";
 
-start();
-
-async function start() {
+/** @param {DocsState} state */
+async function start(state) {
   try {
-    const reply = await ask("openapi.json", { cache: "no-cache" });
+    const reply = await state.api.ask("openapi.json", { cache: "no-cache" });
     if (!reply.ok) throw new Error(await refusal(reply));
-    build(parseDocument(await reply.text()));
+    build(parseDocument(await reply.text()), state);
   } catch (error) {
+    const reason = error instanceof Error ? error.message : `${error}`;
     byId("state").className = "note bad";
-    byId("state").textContent = `The API cannot be read: ${error.message}`;
+    byId("state").textContent = `The API cannot be read: ${reason}`;
   }
 }
 
-function build(document) {
+/**
+ * @param {OpenApiDocument} document
+ * @param {DocsState} state
+ */
+function build(document, state) {
   introduce(document);
   const operations = operationsOf(document);
-  const cards = operations.map((operation) => new Card(document, operation));
-  byId("operations").replaceChildren(...groupsOf(document, cards));
+  const cards = operations.map((operation) => new Card(document, operation, state));
+  byId("operations").replaceChildren(...groupsOf(cards));
   byId("state").hidden = true;
   searching(cards);
-  watchAccess(cards, document);
+  watchAccess(cards, document, state.api);
   goTo(cards);
   window.addEventListener("hashchange", () => goTo(cards));
 }
 
+/** @param {OpenApiDocument} document */
 function introduce(document) {
   byId("name").textContent = document.info.title;
   byId("version").textContent = document.info.version;
   window.document.title = `Docs · ${document.info.title}`;
   const base = API.href.replace(/\/$/, "");
   byId("base").textContent = base;
-  byId("copy-base").addEventListener("click", ({ target }) => copied(target, base));
+  const button = byId("copy-base");
+  button.addEventListener("click", () => copied(button, base));
 }
 
 // -- cards ---------------------------------------------------------------------------------------
 
 /** One operation. What is inside is made when it is opened. */
 class Card {
-  constructor(document, operation) {
+  /** @type {HTMLElement | null} */
+  #content = null;
+
+  /**
+   * @param {OpenApiDocument} document
+   * @param {Operation} operation
+   * @param {DocsState} state
+   */
+  constructor(document, operation, state) {
     this.operation = operation;
     this.badge = make("span", { className: "badge bad", hidden: true }, "unavailable");
     this.problems = make("div", { className: "note bad", hidden: true });
     const properties = { className: "card operation", id: operation.id };
     this.element = make("details", properties, this.summary());
     this.element.addEventListener("toggle", () => this.toggled());
-    this.make = () => contentOf(document, operation);
+    this.make = () => contentOf(document, operation, state);
     this.words = haystackOf(operation);
   }
 
@@ -84,11 +102,12 @@ class Card {
   }
 
   fill() {
-    if (this.content) return;
-    this.content = make("div", { className: "content" }, this.make());
-    this.element.append(this.problems, this.content);
+    if (this.#content) return;
+    this.#content = make("div", { className: "content" }, this.make());
+    this.element.append(this.problems, this.#content);
   }
 
+  /** @param {string[]} problems */
   tell(problems) {
     this.badge.hidden = this.problems.hidden = !problems.length;
     const list = make("ul", {}, problems.map((problem) => make("li", {}, problem)));
@@ -96,9 +115,13 @@ class Card {
   }
 }
 
-/** A path that may go on in the next line after each of its parts. */
+/**
+ * A path that may go on in the next line after each of its parts.
+ * @param {string} path
+ */
 const breakable = (path) => path.split(/(?=\/)/).flatMap((part) => [part, make("wbr")]);
 
+/** @param {Operation} operation */
 function haystackOf(operation) {
   const fields = Object.keys(operation.body?.properties ?? {});
   const names = operation.parameters.map(({ name }) => name);
@@ -106,19 +129,24 @@ function haystackOf(operation) {
   return [method, path, title, description, ...fields, ...names].join(" ").toLowerCase();
 }
 
-function groupsOf(document, cards) {
+/** @param {Card[]} cards */
+function groupsOf(cards) {
   const slugs = new Set(cards.map(({ operation }) => operation.workflow).filter(Boolean));
+  /** @type {Map<string, Card[]>} */
   const groups = new Map([[RUN, []]]);
   for (const card of cards) {
     const { workflow, tag } = card.operation;
     const name = workflow ? RUN : slugs.has(tag) ? BELOW : tag;
     groups.set(name, [...(groups.get(name) ?? []), card]);
   }
-  const last = [BELOW].filter((name) => groups.has(name));
-  const order = [...[...groups.keys()].filter((name) => name !== BELOW), ...last];
-  return order.map((name) => groupOf(name, groups.get(name)));
+  const ordered = [...groups].sort(([one], [other]) => Number(one === BELOW) - Number(other === BELOW));
+  return ordered.map(([name, members]) => groupOf(name, members));
 }
 
+/**
+ * @param {string} name
+ * @param {Card[]} cards
+ */
 function groupOf(name, cards) {
   const elements = cards.map((card) => card.element);
   const title = make("h2", {}, name);
@@ -127,7 +155,10 @@ function groupOf(name, cards) {
     : make("section", { className: "group" }, title, ...elements);
 }
 
-/** Open what the address names. */
+/**
+ * Open what the address names.
+ * @param {Card[]} cards
+ */
 function goTo(cards) {
   const name = decodeURIComponent(location.hash.slice(1));
   const card = cards.find(({ operation }) => operation.id === name);
@@ -139,28 +170,34 @@ function goTo(cards) {
 
 // -- search --------------------------------------------------------------------------------------
 
+/** @param {Card[]} cards */
 function searching(cards) {
-  const field = byId("search");
+  const field = byId("search", HTMLInputElement);
   field.addEventListener("input", () => filter(cards, field.value));
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter") cards.find(({ element }) => !element.hidden)?.open();
   });
   window.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
+    if (event.key !== "/" || closest(event, "input, textarea, select")) return;
     event.preventDefault();
     field.focus();
   });
   filter(cards, field.value);
 }
 
+/**
+ * @param {Card[]} cards
+ * @param {string} text
+ */
 function filter(cards, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   for (const { element, words: haystack } of cards) {
     element.hidden = !words.every((word) => haystack.includes(word));
   }
   for (const group of byId("operations").children) {
-    group.hidden = !group.querySelector("details.operation:not([hidden])");
-    if (group.tagName === "DETAILS") group.open = words.length > 0;
+    const isEmpty = !group.querySelector("details.operation:not([hidden])");
+    group.toggleAttribute("hidden", isEmpty);
+    if (group instanceof HTMLDetailsElement) group.open = words.length > 0;
   }
   const count = cards.filter(({ element }) => !element.hidden).length;
   byId("found").textContent = words.length ? `${count || "none"} of ${cards.length}` : "";
@@ -168,33 +205,60 @@ function filter(cards, text) {
 
 // -- the key, and what it lets one see -----------------------------------------------------------
 
-function watchAccess(cards, document) {
+/**
+ * @param {Card[]} cards
+ * @param {OpenApiDocument} document
+ * @param {Api} api
+ */
+function watchAccess(cards, document, api) {
   const needsKey = (document.security ?? []).length > 0;
+  const field = byId("key", HTMLInputElement);
   byId("access").hidden = !needsKey;
   byId("open").hidden = needsKey;
-  byId("key").value = getKey();
+  field.value = api.key;
   byId("access").addEventListener("submit", (event) => event.preventDefault());
-  byId("key").addEventListener("change", () => {
-    setKey(byId("key").value);
-    look(cards);
-  });
-  byId("key").addEventListener("input", () => setKey(byId("key").value));
-  if (!needsKey || getKey()) look(cards);
+  field.addEventListener("input", () => api.setKey(field.value));
+  field.addEventListener("change", () => look(cards, api));
+  if (!needsKey || api.key) look(cards, api);
 }
 
-/** Ask which workflows can run now, which also tells whether the key is good. */
-async function look(cards) {
-  const state = byId("key-state");
-  if (!byId("access").hidden && !getKey()) return void (state.textContent = "");
-  const reply = await ask("workflows").catch(() => null);
-  state.className = `hint ${reply?.ok ? "good" : "bad"}`;
-  state.textContent = reply?.ok ? "This key is good." : await refusalOf(reply);
-  if (!reply?.ok) return;
-  const { data } = await reply.json();
-  for (const { slug, health, problems } of data) {
+/**
+ * Ask which workflows can run now, which also tells whether the key is good.
+ * @param {Card[]} cards
+ * @param {Api} api
+ */
+async function look(cards, api) {
+  const { session } = api;
+  const isLocked = !byId("access").hidden && !api.key;
+  if (isLocked) return tellOfKey("", true);
+  try {
+    const reply = await api.ask("workflows");
+    if (!reply.ok) return tellOfKey(await refusal(reply), false);
+    tellOfKey("This key is good.", true);
+    tellProblems(cards, (await reply.json()).data);
+  } catch {
+    if (!session.aborted) tellOfKey("The server did not answer.", false);
+  }
+}
+
+/**
+ * @param {string} text
+ * @param {boolean} isGood
+ */
+function tellOfKey(text, isGood) {
+  byId("key-state").className = `hint ${isGood ? "good" : "bad"}`;
+  byId("key-state").textContent = text;
+}
+
+/**
+ * @param {Card[]} cards
+ * @param {WorkflowView[]} workflows
+ */
+function tellProblems(cards, workflows) {
+  for (const { slug, health, problems } of workflows) {
     const card = cards.find(({ operation }) => operation.workflow === slug);
     card?.tell(health === "healthy" ? [] : problems);
   }
 }
 
-const refusalOf = (reply) => (reply ? refusal(reply) : "The server did not answer.");
+start(new DocsState());

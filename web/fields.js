@@ -2,24 +2,43 @@
 
 import { make, prose } from "./dom.js";
 
-/** Fields below a title; nothing without fields. `files` names those that take a file. */
+/** @import { Field } from "./schema.js" */
+
+/**
+ * Fields below a title; nothing without fields. `files` names those that take a file.
+ * @param {string} title
+ * @param {Field[]} fields
+ * @param {string[]} files
+ */
 export function section(title, fields, files = []) {
   if (!fields.length) return [];
   return [make("h4", { className: "label" }, title), fieldList(fields, files)];
 }
 
-/** The same, to be opened; closed it shows the names. */
-export function folded(title, fields, files = []) {
+/**
+ * The same, to be opened; closed it shows the names.
+ * @param {string} title
+ * @param {Field[]} fields
+ */
+export function folded(title, fields) {
   if (!fields.length) return [];
   const names = fields.map(({ name }) => name).join(", ");
   const summary = make("summary", {}, title, make("span", { className: "quiet" }, ` ${names}`));
-  return [make("details", { className: "more" }, summary, fieldList(fields, files))];
+  return [make("details", { className: "more" }, summary, fieldList(fields, []))];
 }
 
+/**
+ * @param {Field[]} fields
+ * @param {string[]} files
+ */
 const fieldList = (fields, files) =>
   make("dl", { className: "fields" }, ...fields.map((field) => fieldOf(field, files)));
 
-function fieldOf(field, files = []) {
+/**
+ * @param {Field} field
+ * @param {string[]} files
+ */
+function fieldOf(field, files) {
   const name = make(
     "dt",
     {},
@@ -32,13 +51,14 @@ function fieldOf(field, files = []) {
   return make("div", {}, name, make("dd", {}, ...factsOf(field)));
 }
 
+/** @param {Field} field */
 function factsOf(field) {
   const facts = [
     field.default === undefined || field.default === null
       ? null
       : fact("default", make("code", {}, JSON.stringify(field.default))),
     ...field.bounds.map((bound) => make("span", { className: "fact" }, bound)),
-  ].filter(Boolean);
+  ].filter((each) => each !== null);
   return [
     field.description ? make("p", {}, prose(field.description)) : null,
     facts.length ? make("p", { className: "facts quiet" }, ...facts) : null,
@@ -46,8 +66,13 @@ function factsOf(field) {
   ];
 }
 
+/**
+ * @param {string} name
+ * @param {HTMLElement} value
+ */
 const fact = (name, value) => make("span", { className: "fact" }, `${name} `, value);
 
+/** @param {unknown[]} values */
 const choices = (values) =>
   make(
     "p",
@@ -56,4 +81,5 @@ const choices = (values) =>
     ...values.map((value) => make("code", { className: "choice" }, asShown(value))),
   );
 
+/** @param {unknown} value */
 const asShown = (value) => (typeof value === "string" ? value : JSON.stringify(value));

@@ -5,17 +5,25 @@ import { Picker } from "./picker.js";
 import { pathOf } from "./schema.js";
 import { asText } from "./snippets.js";
 
-/** The job begun last, so that it need not be typed where one is asked for. */
-let lastJob = "";
-export const rememberJob = (jobId) => (lastJob = jobId);
+/** @import { DocsState } from "./docs-state.js" */
+/** @import { Draft, Operation } from "./schema.js" */
 
-/** `draft` is what is filled in; `changed` is called after each change of it. */
 export class Form {
-  constructor(operation, draft, changed) {
+  /**
+   * `draft` is what is filled in; `changed` is called after each change of it.
+   * @param {Operation} operation
+   * @param {Draft} draft
+   * @param {DocsState} state
+   * @param {() => void} changed
+   */
+  constructor(operation, draft, state, changed) {
     this.operation = operation;
     this.draft = draft;
+    this.state = state;
     this.changed = changed;
+    /** @type {Record<string, string>} */
     this.headers = {};
+    this.body = make("textarea", { id: this.idOf("body"), spellcheck: false });
     this.pickers = operation.files.map((name) => new Picker(name, this.idOf(name)));
     this.suggestPictures();
   }
@@ -30,13 +38,17 @@ export class Form {
     return pathOf(this.operation, this.draft.values);
   }
 
-  /** What is missing, and the element to mend it in. */
+  /**
+   * What is missing, and the element to mend it in.
+   * @returns {{ text: string, place: HTMLElement } | null}
+   */
   fault() {
     const { operation, draft } = this;
     const open = operation.parameters.find(({ name, required }) => required && !draft.values[name]);
-    if (open) return [`Fill in ${open.name}.`, byId(this.idOf(open.name))];
+    if (open) return { text: `Fill in ${open.name}.`, place: byId(this.idOf(open.name)) };
     const isFine = !operation.body || objectIn(draft.body);
-    return isFine ? null : [`The body is no JSON object: ${problemOf(draft.body)}`, this.body];
+    const text = `The body is no JSON object: ${problemOf(draft.body)}`;
+    return isFine ? null : { text, place: this.body };
   }
 
   /** Headers and body, as fetch() takes them. */
@@ -44,8 +56,8 @@ export class Form {
     const told = Object.entries(this.headers).filter(([, value]) => value);
     const headers = Object.fromEntries(told);
     if (!this.operation.body) return { headers };
-    const chosen = this.pickers.filter(({ file }) => file);
-    if (chosen.length) return { headers, body: formOf(objectIn(this.draft.body), chosen) };
+    const files = this.pickers.flatMap(({ name, file }) => (file ? [{ name, file }] : []));
+    if (files.length) return { headers, body: formOf(objectIn(this.draft.body) ?? {}, files) };
     headers["Content-Type"] = "application/json";
     return { headers, body: this.draft.body || "{}" };
   }
@@ -55,20 +67,15 @@ export class Form {
     const [first = {}] = Object.values(this.operation.bodies);
     const body = objectIn(this.draft.body);
     if (!body) return;
-    for (const picker of this.pickers) picker.named(body[picker.name] ?? first[picker.name]);
+    for (const picker of this.pickers) picker.named(`${body[picker.name] ?? first[picker.name]}`);
   }
 
   bodyRows() {
     if (!this.operation.body) return [];
-    const id = this.idOf("body");
-    this.body = make("textarea", {
-      id,
-      value: this.draft.body,
-      rows: rowsOf(this.draft.body),
-      spellcheck: false,
-    });
+    this.body.value = this.draft.body;
+    this.body.rows = rowsOf(this.draft.body);
     this.body.addEventListener("input", () => this.setBody(this.body.value));
-    const label = make("label", { htmlFor: id }, "Body, as JSON");
+    const label = make("label", { htmlFor: this.body.id }, "Body, as JSON");
     const head = make("div", { className: "over" }, label, ...this.exampleButtons());
     return [make("div", { className: "row" }, head, this.body)];
   }
@@ -88,6 +95,7 @@ export class Form {
     });
   }
 
+  /** @param {string} text */
   setBody(text) {
     this.draft.body = text;
     this.suggestPictures();
@@ -101,14 +109,10 @@ export class Form {
     return [make("details", { className: "more" }, summary, rows)];
   }
 
-  parameterRow(parameter) {
-    const { name, in: place, schema = {} } = parameter;
+  /** @param {Parameter} parameter */
+  parameterRow({ name, in: place, schema = {} }) {
     const id = this.idOf(name);
-    const choices = schema.enum ?? (schema.type === "boolean" ? ["true", "false"] : null);
-    const input = choices
-      ? make("select", { id }, make("option"), choices.map((each) => make("option", {}, each)))
-      : make("input", { id, autocomplete: "off", spellcheck: false });
-    if (schema.default !== undefined) input.placeholder = String(schema.default);
+    const input = inputFor(id, schema);
     if (name === "job_id") this.offerLastJob(input);
     input.addEventListener("input", () => {
       const values = place === "header" ? this.headers : this.draft.values;
@@ -118,30 +122,54 @@ export class Form {
     return make("div", { className: "row" }, make("label", { htmlFor: id }, name), input);
   }
 
+  /** @param {HTMLInputElement | HTMLSelectElement} input */
   offerLastJob(input) {
     input.addEventListener("focus", () => {
-      if (input.value || !lastJob) return;
-      input.value = lastJob;
+      if (input.value || !this.state.lastJob) return;
+      input.value = this.state.lastJob;
       input.dispatchEvent(new Event("input"));
     });
   }
 
+  /** @param {string} name */
   idOf(name) {
     return `${this.operation.id}-${name}`.replace(/[^\w-]/g, "-");
   }
 }
 
-function formOf(body, pickers) {
+/**
+ * @param {string} id
+ * @param {Schema} schema
+ */
+function inputFor(id, schema) {
+  const choices = schema.enum ?? (schema.type === "boolean" ? ["true", "false"] : null);
+  if (choices) {
+    const options = choices.map((each) => make("option", {}, String(each)));
+    return make("select", { id }, make("option"), options);
+  }
+  const placeholder = schema.default === undefined ? null : String(schema.default);
+  return make("input", { id, autocomplete: "off", spellcheck: false, placeholder });
+}
+
+/**
+ * @param {Record<string, unknown>} body
+ * @param {{ name: string, file: File }[]} files
+ */
+function formOf(body, files) {
   const form = new FormData();
-  const sent = pickers.map(({ name }) => name);
+  const sent = files.map(({ name }) => name);
   for (const [name, value] of Object.entries(body)) {
     if (value !== null && !sent.includes(name)) form.append(name, asText(value));
   }
-  for (const { name, file } of pickers) form.append(name, file);
+  for (const { name, file } of files) form.append(name, file);
   return form;
 }
 
-/** The object that a JSON text is; null if it is none. */
+/**
+ * The object that a JSON text is; null if it is none.
+ * @param {string} text
+ * @returns {Record<string, unknown> | null}
+ */
 function objectIn(text) {
   try {
     const value = JSON.parse(text || "{}");
@@ -151,13 +179,15 @@ function objectIn(text) {
   }
 }
 
+/** @param {string} text */
 function problemOf(text) {
   try {
     JSON.parse(text);
     return "it is something else.";
   } catch (error) {
-    return error.message;
+    return error instanceof Error ? error.message : "";
   }
 }
 
+/** @param {string} text */
 const rowsOf = (text) => Math.min(16, Math.max(4, text.split("\n").length));

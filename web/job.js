@@ -1,17 +1,26 @@
 /** Follows a job, from its stream of events, to its pictures. */
 
-import { FINAL, ask, events, pictureOf, refusal } from "./api.js";
+import { FINAL, outputUrl, refusal } from "./api.js";
 import { coloured } from "./code.js";
 import { make } from "./dom.js";
 import { bytes } from "./size.js";
 
+/** @import { Api } from "./api.js" */
+
+/** @type {Partial<Record<JobStatus, string>>} */
 const TONES = { completed: "good", failed: "bad", cancelled: "warn" };
 
-/** `json` is the element that shows the job; `addresses` takes those that are to be revoked. */
 export class JobPanel {
-  constructor(json, addresses) {
+  /**
+   * `json` is the element that shows the job; what comes of it is shown until `signal` is aborted.
+   * @param {Api} api
+   * @param {HTMLElement} json
+   * @param {AbortSignal} signal
+   */
+  constructor(api, json, signal) {
+    this.api = api;
     this.json = json;
-    this.addresses = addresses;
+    this.signal = signal;
     this.state = make("span", { className: "badge accent", role: "status" });
     this.detail = make("span", { className: "quiet detail" });
     this.bar = make("progress", { max: 100, value: 0, "aria-label": "Progress" });
@@ -21,24 +30,32 @@ export class JobPanel {
     this.element = make("div", { className: "job" }, head, this.bar, this.picture);
   }
 
-  async follow(job, signal) {
-    this.cancel.addEventListener("click", () => this.giveUp(job));
+  /** @param {JobView} job */
+  async follow(job) {
+    this.cancel.addEventListener("click", () => this.requestCancel(job));
     this.show(job);
     let now = job;
-    while (!FINAL.includes(now.status)) now = await this.watched(now, signal);
+    while (!FINAL.includes(now.status)) now = await this.watched(now);
     this.show(now);
     await this.showResults(now);
   }
 
-  async giveUp(job) {
-    const reply = await ask(`${pathTo(job)}/cancel`, { method: "POST" }).catch(() => null);
+  /** @param {JobView} job */
+  async requestCancel(job) {
+    const reply = await this.api.ask(`${pathTo(job)}/cancel`, { method: "POST" }).catch(() => null);
     if (!reply?.ok) this.detail.textContent = "It could not be cancelled.";
   }
 
-  /** The job after a while: when its stream has ended, for whatever reason. */
-  async watched(job, signal) {
+  /**
+   * The job after a while: when its stream has ended, for whatever reason.
+   * @param {JobView} job
+   * @returns {Promise<JobView>}
+   */
+  async watched(job) {
+    const { signal } = this;
     try {
-      for await (const { name, data } of events(`${pathTo(job)}/events?previews=true`, signal)) {
+      const events = this.api.events(`${pathTo(job)}/events?previews=true`, signal);
+      for await (const { name, data } of events) {
         if (name === "progress") this.showProgress(data);
         if (name === "preview") this.showPreview(data);
         if (name === "status") this.show((job = data));
@@ -48,11 +65,12 @@ export class JobPanel {
       if (signal.aborted) throw error;
     }
     // A stream may be cut on its way; asking for the job never misleads.
-    const reply = await ask(`${pathTo(job)}?wait=5`, { signal });
+    const reply = await this.api.ask(`${pathTo(job)}?wait=5`, { signal });
     if (!reply.ok) throw new Error(await refusal(reply));
     return reply.json();
   }
 
+  /** @param {JobView} job */
   show(job) {
     this.state.textContent = job.status;
     this.state.className = `badge ${TONES[job.status] ?? "accent"}`;
@@ -62,41 +80,50 @@ export class JobPanel {
     this.detail.textContent = job.error ?? this.detail.textContent;
   }
 
+  /** @param {ProgressView} progress */
   showProgress(progress) {
     this.bar.value = progress.percent;
     this.detail.textContent = wordsOf(progress);
   }
 
+  /** @param {Preview} preview */
   showPreview({ content_type: type, data }) {
     this.put(make("img", { src: `data:${type};base64,${data}`, alt: "How far the picture is" }));
   }
 
+  /** @param {JobView} job */
   async showResults(job) {
     this.picture.hidden = !job.outputs.length;
     for (const [number, output] of job.outputs.entries()) {
       const isPicture = output.content_type.startsWith("image/");
-      const address = isPicture ? await pictureOf(job, number) : output.url;
-      if (address.startsWith("blob:")) this.addresses.push(address);
-      if (number === 0 && isPicture) this.put(make("img", { src: address, alt: "The result" }));
-      this.element.append(linkOf(output, address));
+      const url = isPicture ? await outputUrl(this.api, job, number, this.signal) : output.url;
+      if (number === 0 && isPicture) this.put(make("img", { src: url, alt: "The result" }));
+      this.element.append(linkOf(output, url));
     }
   }
 
+  /** @param {HTMLImageElement} picture */
   put(picture) {
     this.picture.replaceChildren(picture);
   }
 }
 
+/** @param {JobView} job */
 const pathTo = (job) => `jobs/${encodeURIComponent(job.job_id)}`;
 
-function linkOf(output, address) {
+/**
+ * @param {OutputView} output
+ * @param {string} url
+ */
+function linkOf(output, url) {
   const size = output.width ? `${output.width} × ${output.height}, ` : "";
   const text = `Open ${output.name}`;
   const facts = ` ${size}${output.content_type}, ${bytes(output.size)}`;
-  const link = make("a", { href: address, target: "_blank", rel: "noopener" }, text);
+  const link = make("a", { href: url, target: "_blank", rel: "noopener" }, text);
   return make("p", { className: "hint" }, link, make("span", { className: "quiet" }, facts));
 }
 
+/** @param {ProgressView} progress */
 function wordsOf({ percent, node, step, steps, queue_position: position, eta_seconds: eta }) {
   const words = [
     `${percent} %`,

@@ -10,6 +10,10 @@ export class Picker {
   /** Whether a sample was put here without being asked for. */
   #isStandIn = false;
 
+  /**
+   * @param {string} name
+   * @param {string} id
+   */
   constructor(name, id) {
     this.name = name;
     this.input = make("input", { type: "file", id, accept: "image/png,image/jpeg,image/webp" });
@@ -19,7 +23,7 @@ export class Picker {
   }
 
   get file() {
-    return this.input.files[0] ?? null;
+    return this.input.files?.[0] ?? null;
   }
 
   row() {
@@ -30,7 +34,10 @@ export class Picker {
     return make("div", { className: "row" }, label, pick, this.hint);
   }
 
-  /** The body names this URL: a sample stands in for one that leads nowhere. */
+  /**
+   * The body names this URL: a sample stands in for one that leads nowhere.
+   * @param {string} url
+   */
   named(url) {
     const isNeeded = NOWHERE.test(url);
     if (isNeeded && !this.file) {
@@ -40,6 +47,7 @@ export class Picker {
     if (!isNeeded && this.#isStandIn) this.put();
   }
 
+  /** @param {File[]} files */
   put(...files) {
     const transfer = new DataTransfer();
     files.forEach((file) => transfer.items.add(file));

@@ -1,4 +1,7 @@
-/** The size of a file: "1.4 MB". */
+/**
+ * The size of a file: "1.4 MB".
+ * @param {number} count
+ */
 export function bytes(count) {
   const steps = Math.min(3, Math.floor(Math.log10(Math.max(1, count)) / 3));
   const number = count / 1000 ** steps;

@@ -1,12 +1,27 @@
 /** Writes requests as programs: for the shell, in Python and in JavaScript. */
 
+/** @typedef {"job" | "stream" | "file" | "other"} Told */
+
+/**
+ * A request, as a program is to send it.
+ * @typedef {object} Request
+ * @property {string} method
+ * @property {string} root Where paths begin.
+ * @property {string} path With its query.
+ * @property {string | null} body As JSON text.
+ * @property {boolean} needsKey
+ * @property {string | null} file The name of a field that takes a file.
+ * @property {Told} told What is answered.
+ */
+
 const STRING = /("(?:\\.|[^"\\])*")|\b(true|false|null)\b/g;
+/** @type {Record<string, string>} */
 const PYTHON = { true: "True", false: "False", null: "None" };
 
 /**
- * The programs by language. `request` has the method, `root` (where paths begin), `path` (with its
- * query), `body` as JSON text or null, `needsKey`, the name of a field that takes a `file`, and
- * what is `told`: a job, a stream, a file or anything else.
+ * The programs by language.
+ * @param {Request} request
+ * @returns {Record<string, string>}
  */
 export function snippets(request) {
   return { curl: curl(request), Python: python(request), JavaScript: javascript(request) };
@@ -14,8 +29,10 @@ export function snippets(request) {
 
 // -- curl ---------------------------------------------------------------------------------------
 
+/** @type {Partial<Record<Told, string>>} */
 const CURL = { stream: " -N", file: " -L -o result" };
 
+/** @param {Request} request */
 function curl(request) {
   const parts = [
     `curl${CURL[request.told] ?? ""}${verb(request)} ${url(request)}`,
@@ -27,6 +44,7 @@ function curl(request) {
   return lines(parts) + (request.file ? upload(request) : "");
 }
 
+/** @param {Request} request */
 function upload(request) {
   const parts = [
     `curl ${url(request)}`,
@@ -38,6 +56,7 @@ function upload(request) {
   return `\n\n# the same with a file of yours\n${lines(parts)}`;
 }
 
+/** @param {Request} request */
 function formFields({ body, file }) {
   const told = Object.entries(parsed(body) ?? {}).filter(([name, value]) => {
     return name !== file && value !== null;
@@ -45,17 +64,28 @@ function formFields({ body, file }) {
   return told.map(([name, value]) => [name, asText(value)]);
 }
 
-/** A value as a form carries it. */
+/**
+ * A value as a form carries it.
+ * @param {unknown} value
+ */
 export const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
+/** @param {Request} request */
 const verb = ({ method, body }) => (method === "GET" || body ? "" : ` -X ${method}`);
+/** @param {Request} request */
 const url = ({ root, path }) => quoted(root + path);
+/** @param {string} text */
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+/** @param {(string | null)[]} parts */
 const lines = (parts) => parts.filter(Boolean).join(" \\\n  ");
 
+/**
+ * @param {string | null} text
+ * @returns {Record<string, unknown> | null}
+ */
 function parsed(text) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text ?? "null");
   } catch {
     return null;
   }
@@ -63,6 +93,7 @@ function parsed(text) {
 
 // -- Python -------------------------------------------------------------------------------------
 
+/** @param {Request} request */
 function python(request) {
   const needs = [request.needsKey ? "import os" : null, request.needsKey ? "" : null];
   const key = request.needsKey
@@ -74,6 +105,7 @@ function python(request) {
     .join("\n");
 }
 
+/** @param {Request} request */
 function pythonCall(request) {
   const stream = request.told === "stream" ? ", stream=True" : "";
   const options = `${pythonKey(request)}, timeout=${stream ? "None" : 30}${stream}`;
@@ -91,9 +123,13 @@ function pythonCall(request) {
   ];
 }
 
+/** @param {Request} request */
 const pythonKey = ({ needsKey }) => (needsKey ? ", headers=headers" : "");
 
-/** The end of a program for each kind of answer. */
+/**
+ * The end of a program for each kind of answer.
+ * @type {Record<Told, (request: Request) => string[]>}
+ */
 const PYTHON_END = {
   job: (request) => [
     "job = reply.json()",
@@ -111,14 +147,22 @@ const PYTHON_END = {
   other: () => ["print(reply.text)"],
 };
 
-/** JSON as Python spells it. */
+/**
+ * JSON as Python spells it.
+ * @param {string} json
+ */
 const pythonLiteral = (json) =>
-  json.replace(STRING, (whole, _, word) => (word ? PYTHON[word] : whole.replaceAll("\\/", "/")));
+  json.replace(STRING, (whole, _, word) => PYTHON[word] ?? whole.replaceAll("\\/", "/"));
 
+/**
+ * @param {string} text
+ * @param {string} space
+ */
 const indented = (text, space) => text.replaceAll("\n", `\n${space}`);
 
 // -- JavaScript ---------------------------------------------------------------------------------
 
+/** @param {Request} request */
 function javascript(request) {
   return [
     `const root = ${JSON.stringify(request.root)};`,
@@ -129,6 +173,7 @@ function javascript(request) {
   ].join("\n");
 }
 
+/** @param {Request} request */
 function scriptHeaders({ needsKey, body }) {
   const headers = [
     needsKey ? "  Authorization: `Bearer ${process.env.UNIFIED_API_KEY}`," : null,
@@ -137,6 +182,7 @@ function scriptHeaders({ needsKey, body }) {
   return headers.length ? ["const headers = {", ...headers, "};", ""] : [""];
 }
 
+/** @param {Request} request */
 function scriptCall(request) {
   const options = [
     request.method === "GET" ? null : `method: "${request.method}"`,
@@ -154,6 +200,7 @@ function scriptCall(request) {
   ];
 }
 
+/** @type {Record<Told, (request: Request) => string[]>} */
 const SCRIPT_END = {
   job: ({ needsKey }) => [
     "let job = await reply.json();",

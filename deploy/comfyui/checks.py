@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from .node import page_tools
 from .places import PACKAGE, PACKAGES, ROOT, link_to_clone
 from .programs import say_untested
 from .provide import python_with_oldest_aiohttp
@@ -39,15 +40,15 @@ SPREAD = ["--numprocesses", str(PROCESSES), "--dist", "loadfile", "--no-loadscop
 
 
 class Check(NamedTuple):
-    """A module that one of our Pythons runs."""
+    """A command that fails if something is wrong."""
 
     name: str
-    python: Path
-    call: list[str]
+    command: list[str]
 
-    @property
-    def command(self) -> list[str]:
-        return [str(self.python), "-m", *self.call]
+    @classmethod
+    def of_module(cls, name: str, python: Path, call: list[str]) -> Check:
+        """A module that one of our Pythons runs."""
+        return cls(name, [str(python), "-m", *call])
 
 
 class Result(NamedTuple):
@@ -80,7 +81,7 @@ def run_checks(prepare: Callable[[], Path], arguments: list[str]) -> int:
 
 def pytest_with(python: Path, arguments: list[str]) -> Check:
     spread = [] if names_tests(arguments) else SPREAD
-    return Check("pytest", python, ["pytest", "--durations=10", *spread, *arguments])
+    return Check.of_module("pytest", python, ["pytest", "--durations=10", *spread, *arguments])
 
 
 def names_tests(arguments: list[str]) -> bool:
@@ -89,7 +90,11 @@ def names_tests(arguments: list[str]) -> bool:
 
 
 def beside_pytest(
-    python: Path, arguments: list[str], *, oldest: Callable[[], Path] = python_with_oldest_aiohttp
+    python: Path,
+    arguments: list[str],
+    *,
+    oldest: Callable[[], Path] = python_with_oldest_aiohttp,
+    tools: Callable[[], Path | None] = page_tools,
 ) -> list[Check]:
     """The other checks of a whole run, or of the first of its parts."""
     parser = argparse.ArgumentParser(add_help=False)
@@ -101,10 +106,23 @@ def beside_pytest(
     files = [f"tests/unit/{name}.py" for name in ON_OLDEST_AIOHTTP]
     pytest = ["pytest", "-p", "no:cacheprovider", *files]
     return [
-        Check("ruff check", python, ["ruff", "check", "."]),
-        Check("ruff format", python, ["ruff", "format", "--check", "."]),
-        Check("mypy", python, ["mypy", "-p", "unified_api"]),
-        Check("pytest on the oldest aiohttp", oldest(), pytest),
+        Check.of_module("ruff check", python, ["ruff", "check", "."]),
+        Check.of_module("ruff format", python, ["ruff", "format", "--check", "."]),
+        Check.of_module("mypy", python, ["mypy", "-p", "unified_api"]),
+        *page_checks(tools()),
+        Check.of_module("pytest on the oldest aiohttp", oldest(), pytest),
+    ]
+
+
+def page_checks(tools: Path | None) -> list[Check]:
+    """The types and the style of the web pages' scripts; nothing without `tools`."""
+    if tools is None:
+        return []
+    tsc, eslint = tools / "typescript" / "bin" / "tsc", tools / "eslint" / "bin" / "eslint.js"
+    style = ["--config", "tests/web/eslint.config.js", "--max-warnings", "0", "web"]
+    return [
+        Check("tsc", ["node", str(tsc), "--project", "tests/web"]),
+        Check("eslint", ["node", str(eslint), *style]),
     ]
 
 

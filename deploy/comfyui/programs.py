@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from .node import OLDEST_NODE, has_node
 from .report import Failure, run_step, say
 
 #: Also in tests/comfyui/browser.py, which starts it.
@@ -38,6 +39,13 @@ PROGRAMS = (
         "faketime",
         lambda: any(Path("/usr/lib").glob(FAKETIME)),
         "a clock that jumps. It needs libfaketime",
+    ),
+    # Node comes with it.
+    Program(
+        "npm",
+        has_node,
+        "types and style of the pages' scripts. They need npm and Node"
+        f" {'.'.join(map(str, OLDEST_NODE))} or newer",
     ),
 )
 

@@ -32,6 +32,20 @@ INLINE = ("blob", "data")
 #: For `parametrize`: colours seldom move what a layout test looks at.
 DARK_AND_LIGHT = [True, pytest.param(False, marks=pytest.mark.full)]
 
+RECORD_BLOB_URLS = """
+    const { createObjectURL, revokeObjectURL } = URL;
+    window.blobUrls = new Set();
+    URL.createObjectURL = (blob) => {
+        const url = createObjectURL(blob);
+        window.blobUrls.add(url);
+        return url;
+    };
+    URL.revokeObjectURL = (url) => {
+        window.blobUrls.delete(url);
+        revokeObjectURL(url);
+    };
+"""
+
 OpenPage = Callable[..., Page]
 
 
@@ -103,3 +117,25 @@ class Watch:
         asked = urlsplit(request.url)
         if asked.scheme not in INLINE and asked[:2] != self._origin:
             self.faults.append(f"foreign: {request.url}")
+
+
+def record_blob_urls(page: Page) -> None:
+    """Load a page anew, so that its blob URLs are known."""
+    page.add_init_script(RECORD_BLOB_URLS)
+    page.reload()
+
+
+def blob_urls(page: Page) -> list[str]:
+    """Those that are not revoked."""
+    return list(page.evaluate("[...window.blobUrls]"))
+
+
+def can_show(page: Page, url: str) -> bool:
+    """Whether an image can be loaded from a URL."""
+    script = """(src) => new Promise((done) => {
+        const image = new Image();
+        image.onload = () => done(true);
+        image.onerror = () => done(false);
+        image.src = src;
+    })"""
+    return bool(page.evaluate(script, url))

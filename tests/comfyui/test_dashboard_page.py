@@ -11,7 +11,7 @@ from hashlib import sha256
 from uuid import uuid4
 
 import pytest
-from browser import DARK_AND_LIGHT, OpenPage
+from browser import DARK_AND_LIGHT, OpenPage, blob_urls, can_show, record_blob_urls
 from comfy_process import ComfyProcess
 from conftest import StartComfy
 from playwright.sync_api import Locator, Page, Route, expect
@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 PATH = "/api/v1/dashboard"
 KEY = "uak_of-the-reader"
 #: As the browser reports them.
-REFUSED, UNREACHABLE = "401", "ERR_FAILED"
+REFUSED, UNREACHABLE, REVOKED = "401", "ERR_FAILED", "ERR_FILE_NOT_FOUND"
 
 Open = Callable[..., Page]
 
@@ -58,6 +58,21 @@ def has_loaded(image: Locator) -> None:
     """An image that shows something."""
     expect(image).to_be_visible()
     expect(image).not_to_have_js_property("naturalWidth", 0)
+
+
+def with_key(page: Page) -> Page:
+    """A page that has a key, on a server that asks for none; its blob URLs are recorded."""
+    page.add_init_script(f"sessionStorage.setItem('unified-api-key', '{KEY}')")
+    record_blob_urls(page)
+    return page
+
+
+def answer_late(held: list[Route], page: Page) -> None:
+    """Answer requests that the page may have aborted, and let it work on what comes."""
+    for route in held:
+        route.continue_()
+    # Whatever it does with the answers, it has begun before this one.
+    page.evaluate("fetch('health').then((reply) => reply.blob())")
 
 
 def show(page: Page, *, is_hidden: bool) -> None:
@@ -301,7 +316,7 @@ def test_a_page_that_nobody_sees_asks_nothing(open_dashboard: Open) -> None:
 
 
 def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
-    open_page: OpenPage, start_comfy: StartComfy, tag: str
+    start_comfy: StartComfy, open_page: OpenPage, tag: str
 ) -> None:
     digest = sha256(KEY.encode()).hexdigest()
     comfy = start_comfy(UNIFIED_API_KEYS=f"reader:read+submit:{digest}")
@@ -334,6 +349,101 @@ def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
     page.get_by_role("button", name="Forget the key").click()
     expect(field).to_be_visible()
     expect(page.locator("body")).not_to_contain_text(tag)
+
+
+# Images, which only the key has shown
+
+
+def test_the_images_of_a_job_go_with_its_window_and_its_row(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    newest.finished(newest.submit("probe", {"tag": tag}))
+    page = open_dashboard(expected=(REVOKED,))
+    record_blob_urls(page)
+    done = row(page, "recent", tag)
+    thumbnail = done.locator("img")
+    has_loaded(thumbnail)
+    small = str(thumbnail.get_attribute("src"))
+
+    done.get_by_role("button", name="probe", exact=True).click()
+    image = page.get_by_role("dialog").get_by_role("img", name="image")
+    expect(image).to_have_attribute("src", re.compile("^blob:"))
+    expect(image).not_to_have_attribute("src", small)
+    whole = str(image.get_attribute("src"))
+    assert {small, whole} <= set(blob_urls(page))
+    page.keyboard.press("Escape")
+
+    expect(image).to_have_count(0)
+    assert not can_show(page, whole)
+    assert can_show(page, small)
+    page.get_by_role("combobox", name="Status").select_option("failed")
+    expect(done).to_have_count(0)
+    assert not can_show(page, small)
+    page.get_by_role("combobox", name="Status").select_option("completed")
+    has_loaded(thumbnail)
+
+
+def test_forgetting_the_key_takes_its_images_away(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    newest.finished(newest.submit("probe", {"tag": tag}))
+    page = with_key(open_dashboard(expected=(REVOKED,)))
+    thumbnail = row(page, "recent", tag).locator("img")
+    has_loaded(thumbnail)
+    url = str(thumbnail.get_attribute("src"))
+
+    page.get_by_role("button", name="Forget the key").click()
+
+    expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.locator("#inside img, dialog img")).to_have_count(0)
+    assert blob_urls(page) == []
+    assert not can_show(page, url)
+    assert page.evaluate("sessionStorage.getItem('unified-api-key')") == ""
+
+
+def test_a_key_that_is_refused_takes_the_open_window_with_it(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    newest.finished(newest.submit("probe", {"tag": tag}))
+    page = with_key(open_dashboard(expected=(REFUSED, REVOKED)))
+    row(page, "recent", tag).get_by_role("button", name="probe", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    has_loaded(dialog.get_by_role("img", name="image"))
+    urls = blob_urls(page)
+    assert urls
+
+    page.route("**/api/v1/jobs?*", lambda route: route.fulfill(status=401, json={"detail": "No."}))
+
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("alert").filter(has_text="This key does not open")).to_be_visible()
+    expect(page.locator("#inside img, dialog *")).to_have_count(0)
+    assert blob_urls(page) == []
+    assert not any(can_show(page, url) for url in urls)
+
+
+@pytest.mark.parametrize("asked", ["**/thumbnail", "**/jobs?*status=cancelled*"])
+def test_what_comes_after_the_key_is_forgotten_is_not_shown(
+    open_dashboard: Open, newest: ComfyProcess, tag: str, asked: str
+) -> None:
+    newest.finished(newest.submit("probe", {"tag": tag}))
+    page = with_key(open_dashboard())
+    expect(row(page, "recent", tag)).to_be_visible()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(asked, hold)
+    with page.expect_request(asked):
+        page.reload()
+    page.locator("#forget").dispatch_event("click")
+
+    answer_late(held, page)
+
+    assert held
+    assert blob_urls(page) == []
+    expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.locator("#recent > li")).to_have_count(0)
 
 
 # How it looks

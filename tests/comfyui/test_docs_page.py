@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from browser import DARK_AND_LIGHT, OpenPage
+from browser import DARK_AND_LIGHT, OpenPage, blob_urls, record_blob_urls
 from comfy_process import ComfyProcess, wait_until
 from conftest import StartComfy
 from playwright.sync_api import Locator, Page, Route, expect
@@ -211,7 +211,7 @@ def test_what_is_refused_says_why(docs) -> None:
 
 
 def test_where_keys_are_needed_it_asks_for_one_and_keeps_it_in_the_tab(
-    open_page: OpenPage, start_comfy: StartComfy
+    start_comfy: StartComfy, open_page: OpenPage
 ) -> None:
     comfy = start_comfy(UNIFIED_API_KEYS=KEYS)
     page = open_page(f"{comfy.url}{DOCS}#image-resize", expected=("401",))
@@ -237,6 +237,44 @@ def test_where_keys_are_needed_it_asks_for_one_and_keeps_it_in_the_tab(
     page.reload()
     expect(page.get_by_label("API key")).to_have_value(SECRET)
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+
+
+def test_the_picture_of_an_answer_goes_with_the_next_request(docs) -> None:
+    page = docs("image-resize")
+    record_blob_urls(page)
+    card = card_of(page, "image-resize")
+    send(card)
+    natural_width(card)
+    expect(card.get_by_role("link", name="Open")).to_be_visible()
+    first = blob_urls(page)
+    assert len(first) == 1
+
+    send(card)
+    expect(card.get_by_role("link", name="Open")).to_have_count(0)
+    expect(card.get_by_role("link", name="Open")).to_be_visible()
+
+    assert len(blob_urls(page)) == 1
+    assert blob_urls(page) != first
+
+
+def test_the_picture_of_an_answer_goes_with_the_key(
+    start_comfy: StartComfy, open_page: OpenPage
+) -> None:
+    comfy = start_comfy(UNIFIED_API_KEYS=KEYS)
+    page = open_page(f"{comfy.url}{DOCS}#image-resize")
+    record_blob_urls(page)
+    card, key = card_of(page, "image-resize"), page.get_by_label("API key")
+    key.fill(SECRET)
+    key.press("Enter")
+    send(card)
+    natural_width(card)
+    assert len(blob_urls(page)) == 1
+
+    key.fill("")
+
+    expect(card.locator(".answered > *")).to_have_count(0)
+    expect(card.get_by_role("alert")).to_be_hidden()
+    assert blob_urls(page) == []
 
 
 def test_it_works_below_a_prefix_of_a_proxy(docs, newest: ComfyProcess) -> None:

@@ -145,7 +145,7 @@ def test_what_a_check_said_is_shown_if_it_failed_with_the_command_that_repeats_i
 
 @pytest.mark.parametrize(("code", "status"), [("print('well')", 0), ("assert not 'well'", 1)])
 def test_the_command_that_repeats_a_check_does(code: str, status: int) -> None:
-    result = captured(Check("a check", PYTHON, ["timeit", "-n1", "-r1", code]))
+    result = captured(Check.of_module("a check", PYTHON, ["timeit", "-n1", "-r1", code]))
 
     again = subprocess.run(result.again, shell=True, capture_output=True, text=True, check=False)
     assert result.status == again.returncode == status
@@ -180,11 +180,20 @@ def test_a_run_that_takes_too_long_is_warned_of(capsys: pytest.CaptureFixture[st
 def test_style_and_types_are_checked_in_a_whole_run_and_in_the_first_part(
     arguments: list[str], is_whole: bool
 ) -> None:
-    beside = beside_pytest(PYTHON, arguments, oldest=lambda: PYTHON)
+    beside = beside_pytest(PYTHON, arguments, oldest=lambda: PYTHON, tools=lambda: ROOT)
 
-    names = [check.name for check in beside]
+    names = {check.name for check in beside}
 
-    assert ("mypy" in names, "ruff check" in names) == (is_whole, is_whole)
+    assert ({"mypy", "ruff check", "tsc", "eslint"} <= names, bool(names)) == (is_whole, is_whole)
+
+
+def test_without_node_all_else_is_checked() -> None:
+    beside = beside_pytest(PYTHON, [], oldest=lambda: PYTHON, tools=lambda: None)
+
+    names = {check.name for check in beside}
+
+    assert "mypy" in names
+    assert not {"tsc", "eslint"} & names
 
 
 @pytest.mark.parametrize(
@@ -199,7 +208,7 @@ def test_style_and_types_are_checked_in_a_whole_run_and_in_the_first_part(
     ],
 )
 def test_few_tests_run_in_one_process(arguments: list[str], is_spread: bool) -> None:
-    call = pytest_with(PYTHON, arguments).call
+    call = pytest_with(PYTHON, arguments).command
 
     assert ("--numprocesses" in call) == is_spread
     assert call[len(call) - len(arguments) :] == arguments

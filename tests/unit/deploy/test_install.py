@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from unified_api.deploy.comfyui.node import OLDEST_NODE
 
 from tests.common.ports import free_port
 
@@ -257,6 +259,69 @@ def test_a_chromium_that_cannot_be_had_stops_nothing(machine: Machine, case: str
 
     assert "no such package" in said
     assert "NOT TESTED: the web pages" in said
+
+
+NPM = """#!/bin/sh
+echo "npm $*" >> "{record}"
+{then}
+"""
+
+
+def page_tools(machine: Machine, *, node: str = "v18.19.0", then: str = "") -> str:
+    """The folder of the tools, or what is said, where a Node of this version is."""
+    package = machine.clone / "tests" / "web" / "package.json"
+    package.parent.mkdir(parents=True, exist_ok=True)
+    package.write_bytes((ROOT / "tests" / "web" / "package.json").read_bytes())
+    npm = machine.python("bin/npm")
+    npm.write_text(NPM.format(record=machine.record, then=then))
+    machine.python("bin/node").write_text(f"#!/bin/sh\necho {node}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from deploy.comfyui import node; print(node.page_tools())"],
+        cwd=machine.clone,
+        env={**os.environ, "PATH": str(npm.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_tools_for_the_pages_are_installed_once_and_outside_what_git_keeps(
+    machine: Machine,
+) -> None:
+    first, again = page_tools(machine), page_tools(machine)
+
+    folder = machine.clone / ".comfyui" / "node"
+    assert first.splitlines()[-1] == again.strip() == str(folder / "node_modules")
+    assert machine.called().splitlines() == [
+        f"npm install --prefix {folder} --no-package-lock --no-audit --no-fund"
+    ]
+    assert "typescript" in (folder / "package.json").read_text()
+
+
+def test_an_installation_of_the_tools_that_failed_is_tried_again(machine: Machine) -> None:
+    said = page_tools(machine, then="exit 1")
+    again = page_tools(machine)
+
+    assert "Check the network" in said
+    assert again.strip().endswith("node_modules")
+    assert machine.called().count("npm install") == 2
+
+
+@pytest.mark.parametrize(("node", "is_new_enough"), [("v12.22.9", False), ("v18.19.0", True)])
+def test_a_node_that_is_too_old_for_the_tools_is_left_alone(
+    machine: Machine, node: str, is_new_enough: bool
+) -> None:
+    said = page_tools(machine, node=node)
+
+    assert (said.strip() != "None", machine.called() != "") == (is_new_enough, is_new_enough)
+
+
+def test_the_versions_of_the_tools_are_exact() -> None:
+    package = json.loads((ROOT / "tests" / "web" / "package.json").read_text())
+
+    assert all(re.fullmatch(r"[\d.]+", version) for version in package["devDependencies"].values())
+    assert package["engines"] == {"node": f">={'.'.join(map(str, OLDEST_NODE))}"}
 
 
 def test_requirements_equal_the_dependencies_of_the_package() -> None:

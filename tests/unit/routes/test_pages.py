@@ -9,6 +9,7 @@ import pytest
 from unified_api.jobs.keys import Key
 from unified_api.routes.auth import Keyring
 from unified_api.routes.listener import application
+from unified_api.routes.openapi_schemas import components
 from unified_api.routes.pages import assets
 from unified_api.routes.service import Surface
 from yarl import URL
@@ -90,3 +91,21 @@ def test_the_pages_work_below_any_prefix_and_without_other_servers():
         assert "style=" not in text
         assert not re.findall(r"<script(?![^>]* src=)|<style|\son\w+=", text), file
         assert "innerHTML" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["JobView", "ProgressView", "OutputView", "Timings", "ErrorDetail", "Problem"]
+)
+def test_the_types_that_the_scripts_are_checked_with_are_those_of_the_api(name):
+    text = (ROOT / "tests" / "web" / "api.d.ts").read_text(encoding="utf-8")
+    (body,) = re.findall(rf"interface {name} {{\n(.*?)\n}}", text, re.DOTALL)
+    typed = re.findall(r"^  (\w+): (.*);$", body, re.MULTILINE)
+
+    fields = components()[name]["properties"]
+
+    assert typed
+    assert {field for field, _ in typed} <= set(fields)
+    # Its model has null for a moment that every job has.
+    nullable = {field for field in fields if {"type": "null"} in fields[field].get("anyOf", [])}
+    known = {field for field, _ in typed if field != "created_at"}
+    assert {field for field, kind in typed if "| null" in kind} == nullable & known
