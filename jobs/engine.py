@@ -26,6 +26,7 @@ from .health import Component
 from .job import RANKS, Job, Output, Priority, Submitted
 from .line import Waiting
 from .links import Link
+from .memory import give_back_memory, glibc_trim
 from .notify.outbox import Telling
 from .notify.webhooks import Webhooks
 from .outlook import Outlook
@@ -242,6 +243,7 @@ class Engine:
         self._spawn(tidy_up(self._shop))
         self._spawn(self._give_up())
         self._spawn(self.metrics.feel_lag())
+        self._spawn(give_back_memory(glibc_trim()))
         self._spawn(self._webhooks.work(self._shop.metrics.webhook_tried))
 
     async def _look_around(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import sys
+import time
 from collections.abc import Callable
 
 from .threads import idle_since, in_daemon
@@ -32,7 +33,7 @@ async def give_back_memory(
     trim: Trim | None,
     *,
     idle_since: Callable[[], float | None] = idle_since,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
     """For ever: trim once after work, when the pools have been idle for IDLE_SECONDS."""
