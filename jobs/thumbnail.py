@@ -12,6 +12,8 @@ from .threads import off_loop
 from .workshop import Results
 
 QUALITY = 80
+#: Half of the time of libwebp's default, and files no more than 6 % larger.
+METHOD = 2
 #: What is larger is not worth the memory.
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 80_000_000
@@ -44,7 +46,7 @@ def thumbnail_of(content: bytes) -> bytes:
     if (small := shrunk(content)) is None:
         raise UnknownOutput(NO_PICTURE)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=QUALITY)
+    small.save(out, "WEBP", quality=QUALITY, method=METHOD)
     return out.getvalue()
 
 
