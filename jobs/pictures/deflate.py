@@ -1,7 +1,7 @@
 """Deflate: compression and its checksums, by ISA-L where that is installed, else by zlib.
 
 ISA-L takes a fifth to an eighth of the time of zlib's level 4. Its files are 3 % larger for images
-made by models, and up to 13 % for drawings (the table is in docs/operating.md).
+made by models, and 11 to 13 % for text and drawings (the table is in docs/operating.md).
 """
 
 from __future__ import annotations

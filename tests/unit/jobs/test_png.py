@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -166,3 +167,17 @@ def test_a_picture_that_is_still_in_its_file_is_read_once(tmp_path):
         content = png(lazy, level=1)
 
     assert read(content).tobytes() == picture.tobytes()
+
+
+def test_the_pixels_are_not_copied_whole():
+    """Several large pictures may be encoded at a time."""
+    picture = Image.radial_gradient("L").resize((6000, 2000)).convert("RGB")
+
+    tracemalloc.start()
+    try:
+        png(picture, level=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 6000 * 2000 * 3 / 2
