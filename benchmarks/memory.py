@@ -1,9 +1,9 @@
 """Memory over many jobs: a ComfyUI with the plugin beside one without.
 
-`python -m benchmarks.memory [JOBS]` in the project's folder, by the Python that the tests use, after
-`./install.sh test` has fetched a ComfyUI. Each job loads a picture of one megapixel and saves one;
-both systems run the same number of jobs at the same time. Memory is the proportional set size
-(PSS), so that what processes share counts once. 5,000 jobs take half an hour on 2 cores.
+`python -m benchmarks.memory [JOBS]` in the project's folder, by the Python that the tests use,
+after `./install.sh test` has fetched a ComfyUI. Each job loads a picture of one megapixel and
+saves one; both systems run the same number of jobs at the same time. Memory is the proportional
+set size (PSS), so that what processes share counts once.
 """
 
 from __future__ import annotations

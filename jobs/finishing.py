@@ -94,7 +94,13 @@ class Finishing:
             return target
         content_type = media_of(content).content_type
         if delivery.format and content_type.startswith("image/"):
-            convert(content, target, format=delivery.format, quality=delivery.quality)
+            convert(
+                content,
+                target,
+                format=delivery.format,
+                quality=delivery.quality,
+                png_level=self._png_level,
+            )
             return target
         if self._keep_metadata or content_type not in EMBEDDING:
             return content

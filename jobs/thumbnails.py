@@ -18,6 +18,8 @@ from .threads import off_loop
 log = logging.getLogger(__name__)
 
 QUALITY = 80
+#: Half of the time of libwebp's default, and files no more than 6 % larger.
+METHOD = 2
 #: What is larger is not worth the memory.
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 80_000_000
@@ -114,7 +116,7 @@ def thumbnail_of(content: bytes) -> bytes:
     if (small := shrunk(content)) is None:
         return b""
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=QUALITY)
+    small.save(out, "WEBP", quality=QUALITY, method=METHOD)
     return out.getvalue()
 
 

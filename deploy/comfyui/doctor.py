@@ -113,7 +113,9 @@ def folders_of(comfyui: ComfyUI, options: list[str]) -> str | None:
 
 def require_packages(python: Path, *, cure: str) -> None:
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    call = [str(python), "-c", LACKING, *(package(line) for line in lines if line)]
+    # What is for some platforms only can be done without.
+    needed = [package(line) for line in lines if line and ";" not in line]
+    call = [str(python), "-c", LACKING, *needed]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"{python} does not run: set COMFYUI_PYTHON to ComfyUI's Python.")

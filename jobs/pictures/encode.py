@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -14,8 +13,8 @@ from .png import png
 
 #: What nodes save pictures as. Without a list Pillow would start Ghostscript for an EPS file.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP")
-#: As ComfyUI does: much faster than Pillow's default, hardly larger.
-PNG_COMPRESSION = 4
+#: As ComfyUI does.
+PNG_LEVEL = 4
 
 
 def encoded(picture: Image.Image, delivery: Delivery, *, png_level: int) -> bytes:
@@ -27,22 +26,25 @@ def encoded(picture: Image.Image, delivery: Delivery, *, png_level: int) -> byte
     return out.getvalue()
 
 
-def convert(path_in: Path, path_out: Path, *, format: Format, quality: int) -> None:
+def convert(
+    path_in: Path, path_out: Path, *, format: Format, quality: int, png_level: int = PNG_LEVEL
+) -> None:
     """Write a picture anew, the first one of an animation, with nothing embedded but its colours.
 
-    What is transparent becomes white in a JPEG. `quality` (1 to 100) is for JPEG and WebP.
-    Raises ConversionFailed if the file is no picture, and OSError if the disk refuses.
+    What is transparent becomes white in a JPEG. `quality` (1 to 100) is for JPEG and WebP, and
+    `png_level` (0 to 9) for PNG. Raises ConversionFailed if the file is no picture, and
+    OSError if the disk refuses.
     """
     picture = _load(path_in)
     # The profile of other modes does not fit what they become.
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
     picture = _fit(simple(picture), format)
     picture.info.clear()
-    options: dict[str, Any] = {"quality": quality}
     if format == "png":
-        options = {"compress_level": PNG_COMPRESSION}
+        path_out.write_bytes(png(picture, level=png_level, profile=profile))
+        return
     with path_out.open("wb") as out:
-        picture.save(out, format.upper(), icc_profile=profile, **options)
+        picture.save(out, format.upper(), icc_profile=profile, quality=quality)
 
 
 def _load(path: Path) -> Image.Image:

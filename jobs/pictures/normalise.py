@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..errors import InputInvalid
+from .png import png
 
 MAX_SIDE = 16_384
 DECODE_SECONDS = 10.0
@@ -197,7 +198,7 @@ def _orientation(exif: bytes) -> int:
 def _replace(path: Path, picture: Image.Image) -> None:
     part = path.with_name(f"{path.stem}-plain.part")
     try:
-        picture.save(part, "PNG", compress_level=COMPRESS_LEVEL)
+        part.write_bytes(png(picture, level=COMPRESS_LEVEL))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

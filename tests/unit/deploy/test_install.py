@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from unified_api.deploy.comfyui.node import OLDEST_NODE
 
 from tests.common.ports import free_port
@@ -331,4 +332,33 @@ def test_requirements_equal_the_dependencies_of_the_package() -> None:
 
     dependencies = re.findall(r'"(.+?)"', listed[1])
 
-    assert dependencies == (ROOT / "requirements.txt").read_text().split()
+    assert dependencies == (ROOT / "requirements.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("python", "version", "machine_name", "is_asked_for"),
+    [
+        ("CPython", "3.10", "x86_64", True),
+        ("CPython", "3.14", "AMD64", True),
+        ("CPython", "3.12", "aarch64", True),
+        ("CPython", "3.13", "arm64", True),
+        ("CPython", "3.12", "ARM64", False),
+        ("CPython", "3.12", "riscv64", False),
+        ("CPython", "3.16", "x86_64", False),
+        ("PyPy", "3.11", "x86_64", False),
+    ],
+)
+def test_isal_is_installed_only_where_it_has_a_wheel(
+    python: str, version: str, machine_name: str, is_asked_for: bool
+) -> None:
+    """Elsewhere pip would need a compiler, and an installation might fail for what is optional."""
+    lines = map(Requirement, (ROOT / "requirements.txt").read_text().splitlines())
+    markers = {line.name: line.marker for line in lines}
+    platform = {
+        "platform_python_implementation": python,
+        "python_version": version,
+        "platform_machine": machine_name,
+    }
+
+    assert markers["isal"] is not None
+    assert markers["isal"].evaluate(platform) is is_asked_for

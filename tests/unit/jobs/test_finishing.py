@@ -117,6 +117,18 @@ async def test_the_level_decides_how_small_a_png_is(finished):
     assert sizes[0] > plain.width * plain.height * 3 > sizes[1] > sizes[2]
 
 
+async def test_the_level_counts_for_a_file_that_becomes_a_png_too(finished, tmp_path):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "a.webp", lossless=True)
+    png = Delivery(format="png")
+
+    plain, small = [
+        (await finished(tmp_path / "a.webp", png, png_level=level)).stat().st_size
+        for level in (0, 9)
+    ]
+
+    assert plain > 256 * 256 * 3 > small
+
+
 async def test_a_disk_that_refuses_is_told(tmp_path):
     finishing = Finishing(max_bytes=0, png_level=4, keep_metadata=False)
     (tmp_path / "finished").write_text("no folder")

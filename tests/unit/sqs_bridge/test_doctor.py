@@ -460,6 +460,17 @@ def test_a_python_without_our_packages_is_told(box: Machine, tmp_path: Path) -> 
     assert "lacks boto3: run ./install.sh to install them." in done.stderr
 
 
+def test_a_package_that_can_be_done_without_is_not_missed(box: Machine, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.write_text('#!/bin/sh\nfor name; do [ "$name" != isal ] || echo isal; done\n')
+    bare.chmod(0o755)
+    box.variables["COMFYUI_PYTHON"] = str(bare)
+
+    done = box.examine()
+
+    assert "lacks" not in done.stderr
+
+
 def test_an_option_that_is_unknown_is_told_in_a_sentence() -> None:
     with pytest.raises(Failure, match="--fast"):
         main(["doctor", "--fast"])
