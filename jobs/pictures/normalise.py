@@ -25,6 +25,8 @@ DECODE_SECONDS = 10.0
 MAX_READS = 200_000
 #: Between two reads a JPEG's decoder cannot be stopped, and a thousand bytes may hold many scans.
 READ_BYTES = 1024
+#: The smallest part of its sides that a JPEG can be decoded to.
+DRAFT_PART = 8
 #: Large files do not profit from more, and the GPU waits.
 COMPRESS_LEVEL = 1
 
@@ -78,6 +80,7 @@ def normalise(
             _check_size(*picture.size, max_pixels=max_pixels, max_side=max_side)
             if isinstance(picture, JpegImageFile):
                 picture.decodermaxblock = READ_BYTES
+                _skip_pixels(picture, file)
             picture.load()
             if _is_plain(picture, file):
                 return "png" if isinstance(picture, PngImageFile) else "jpg"
@@ -128,6 +131,13 @@ def _check_size(width: int, height: int, *, max_pixels: int, max_side: int) -> N
         raise InputInvalid(
             f"The picture has {width} x {height} pixels; a side may have {max_side}."
         )
+
+
+def _skip_pixels(picture: JpegImageFile, file: _BoundedFile) -> None:
+    """Have a JPEG that keeps its bytes decoded to its last coefficient, but to few pixels."""
+    if _is_plain(picture, file):
+        width, height = (max(1, side // DRAFT_PART) for side in picture.size)
+        picture.draft(picture.mode, (width, height))
 
 
 def _is_plain(picture: ImageFile, file: _BoundedFile) -> bool:

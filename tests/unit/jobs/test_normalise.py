@@ -289,6 +289,20 @@ def test_a_truncated_picture_is_refused(part, monkeypatch, form, share, is_toler
         come_in(part, content[: int(len(content) * share)])
 
 
+@pytest.mark.parametrize("size", [(7, 9), (200, 150)])
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_a_plain_jpeg_is_judged_to_its_end(part, size, is_progressive) -> None:
+    content = encoded(
+        Image.effect_noise(size, 90).convert("RGB"), "JPEG", progressive=is_progressive
+    )
+    assert come_in(part, content) == "jpg"
+
+    start_of_last_scan = content.rindex(b"\xff\xda")
+    without_pixels = content[: start_of_last_scan + 20]
+    with pytest.raises(InputInvalid):
+        come_in(part, without_pixels)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "limits"),
     [
