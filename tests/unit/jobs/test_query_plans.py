@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 from unified_api.jobs.job import Job, Status, Webhook
 from unified_api.jobs.notify.outbox import Telling
+from unified_api.jobs.retention import JOBS_AT_ONCE
 from unified_api.jobs.selection import Selection
 from unified_api.jobs.store import Store, open_database
 
@@ -56,9 +57,14 @@ def assert_quick(tmp_path, statements):
         plans = {each: plan_of(database, each) for each in statements if is_query(each)}
         database.close()
         assert plans
-        assert [(each, plan) for each, plan in plans.items() if COSTLY.search(plan)] == []
+        assert [(each, plan) for each, plan in plans.items() if is_costly(each, plan)] == []
 
     return look
+
+
+def is_costly(statement, plan):
+    names_jobs = " jobs " in statement and re.search(r"WHERE job_id (=|IN)", statement)
+    return COSTLY.search(plan) or (names_jobs and "(job_id=?" not in plan)
 
 
 def is_query(statement):
@@ -82,7 +88,7 @@ async def life_of_a_job(store):
     await store.save(begun.cancelled(now=3.0))
     await store.tell(begun.cancelled(now=3.0))
     await store.get("a")
-    await store.remove(["a"])
+    await store.remove([f"{number}" for number in range(JOBS_AT_ONCE)])
 
 
 async def what_else_changes(store):
