@@ -109,8 +109,7 @@ class Inputs:
                 return
             if number % FILES_AT_ONCE == 0:
                 in_use = await uploads_in_use()
-            if f"upload:{path.name}" not in in_use:
-                await off_loop(path.unlink, missing_ok=True)
+            if f"upload:{path.name}" not in in_use and await off_loop(_delete, path, used):
                 total -= size
 
     async def _fetch(self, parameter: str, reference: str) -> str:
@@ -180,6 +179,17 @@ class Inputs:
     def _remove_partial(self) -> None:
         for part in self._folder.glob("*.part"):
             part.unlink(missing_ok=True)
+
+
+def _delete(path: Path, used: float) -> bool:
+    """Delete a file that has not been used since; whether it is gone."""
+    try:
+        if path.stat().st_mtime != used:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    return True
 
 
 async def _write(part: Path, content: AsyncIterator[bytes]) -> str:

@@ -134,14 +134,19 @@ async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.
 async def repeat_in_daemon(name: str, work: Callable[[], None], *, seconds: float) -> None:
     """For ever: run blocking work in a thread of its own, with a pause before each time.
 
-    What it raises is logged, and it is tried again in its turn.
+    What it raises is logged, unless it raised the same before, and it is tried again in its turn.
     """
+    logged = ""
     while True:
         await asyncio.sleep(seconds)
         try:
             await in_daemon(name, work)
-        except Exception:
-            log.exception("%s failed", name)
+        except Exception as error:
+            if logged != repr(error):
+                log.exception("%s failed", name)
+            logged = repr(error)
+        else:
+            logged = ""
 
 
 def _settle(answer: asyncio.Future[Any], settle: Callable[[Any], None], value: object) -> None:

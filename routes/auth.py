@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Stamp = tuple[int, ...]
 
 READ_SECONDS = 5.0
+#: Waited for one after another: a stop of the whole process costs only one of them.
+SLICES = 10
 PROBLEM = "keys.json cannot be read, so none of its keys opens. `./install.sh key list` says why."
 
 _file_format = TypeAdapter(tuple[Key, ...])
@@ -78,8 +80,8 @@ class Keyring:
         self._file = _KeyFile()
         self._begun: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
-        #: One that its disk has not answered so far.
-        self._reading: asyncio.Future[_KeyFile] | None = None
+        #: A read that its disk did not answer in time.
+        self._late: asyncio.Future[_KeyFile] | None = None
 
     @property
     def is_required(self) -> bool:
@@ -116,12 +118,16 @@ class Keyring:
         if earlier and not earlier.done():
             await asyncio.wait({earlier})
         self._begun, self._next = self._next, None
-        reading = self._reading or asyncio.ensure_future(
-            in_daemon("unified-api-keys", _key_file, path, self._file)
-        )
-        done, _ = await asyncio.wait({reading}, timeout=self._read_seconds)
-        self._reading = None if done else reading
-        self._file = reading.result() if done else UNREADABLE
+        self._file = await self._read(path)
+
+    async def _read(self, path: Path) -> _KeyFile:
+        if self._late and not await _ends(self._late, seconds=self._read_seconds):
+            return UNREADABLE
+        # Not what a late read found: the file may have changed since.
+        reading = asyncio.ensure_future(in_daemon("unified-api-keys", _key_file, path, self._file))
+        is_in_time = await _ends(reading, seconds=self._read_seconds)
+        self._late = None if is_in_time else reading
+        return reading.result() if is_in_time else UNREADABLE
 
 
 def bearer_of(request: web.Request) -> bytes | None:
@@ -142,6 +148,15 @@ def _credentials(request: web.Request) -> tuple[str, bytes] | None:
         return None
     scheme, _, rest = given[0].partition(" ")
     return scheme.lower(), rest.strip().encode("utf-8", "replace")
+
+
+async def _ends(reading: asyncio.Future[_KeyFile], *, seconds: float) -> bool:
+    """Whether a read ends in this time. A process that was stopped meanwhile is not its fault."""
+    for _ in range(SLICES):
+        done, _ = await asyncio.wait({reading}, timeout=seconds / SLICES)
+        if done:
+            return True
+    return False
 
 
 def _key_file(path: Path, known: _KeyFile) -> _KeyFile:

@@ -244,7 +244,10 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Begin to look after what was accepted. Never raises."""
-        await off_loop(self.offer.refresh)
+        try:
+            await off_loop(self.offer.refresh)
+        except Exception:
+            log.exception("the workflows could not be looked at")
         self._chores = [asyncio.create_task(self.offer.keep_fresh())]
         if self._bridge.queues.problem:
             return

@@ -17,15 +17,27 @@ log = logging.getLogger(__name__)
 TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 
 
-def lacks_of(node_id: str, node: Mapping[str, Any], node_class: Any) -> list[Lack]:
+class Faults:
+    """Logs why node classes do not tell their inputs; the same once, as they are asked for ever."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, str] = {}
+
+    def log(self, name: str, error: Exception) -> None:
+        if self._logged.get(name) != repr(error):
+            log.error("node class %s could not tell its inputs", name, exc_info=error)
+        self._logged[name] = repr(error)
+
+
+def lacks_of(node_id: str, node: Mapping[str, Any], node_class: Any, faults: Faults) -> list[Lack]:
     """What is missing for a node of a graph to run. Without a class, that is the class."""
     name = node["class_type"]
     if node_class is None:
         return [Lack(node_id, None, f"node class {name} is not installed in this ComfyUI")]
     try:
         required, optional = _declared(node_class)
-    except Exception:
-        log.exception("node class %s could not tell its inputs", name)
+    except Exception as error:  # noqa: BLE001 - it is logged
+        faults.log(name, error)
         return [Lack(node_id, None, f"node class {name} is broken; ComfyUI's log has the reason")]
     every = {**required, **optional}
     absent = [
@@ -41,13 +53,13 @@ def lacks_of(node_id: str, node: Mapping[str, Any], node_class: Any) -> list[Lac
     return absent + unknown
 
 
-def inputs_judged_for(name: str, node_class: Any) -> dict[str, Takes]:
+def inputs_judged_for(name: str, node_class: Any, faults: Faults) -> dict[str, Takes]:
     """What the inputs of a class take, but for those that the node judges by itself."""
     try:
         required, optional = _declared(node_class)
         judges_itself = _judged_by(node_class)
-    except Exception:
-        log.exception("node class %s could not tell its inputs", name)
+    except Exception as error:  # noqa: BLE001 - it is logged
+        faults.log(name, error)
         return {}
     every = {**required, **optional}
     return {key: _takes(*kind) for key, kind in every.items() if not judges_itself(key)}

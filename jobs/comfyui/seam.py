@@ -37,7 +37,7 @@ from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowIn
 from ..pictures.media import media_of
 from ..prompt import Ending, Lack, Produced, Prompt, failure_of
 from ..threads import in_a_core, is_thread_alive, off_loop, post
-from .declared import inputs_judged_for, lacks_of
+from .declared import Faults, inputs_judged_for, lacks_of
 from .ear import Ear, Hear
 from .saved import saved
 from .stand_ins import (
@@ -94,6 +94,7 @@ class ComfyUI:
         self._exit_on_hang = exit_on_hang
         self._hands_over = hands_over
         self._picture_bytes = picture_bytes
+        self._faults = Faults()
         self._hopeless_sweeps = 0
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -253,13 +254,13 @@ class ComfyUI:
         return [
             lack
             for node_id, node in graph.items()
-            for lack in lacks_of(node_id, node, classes.get(node["class_type"]))
+            for lack in lacks_of(node_id, node, classes.get(node["class_type"]), self._faults)
         ]
 
     def takes(self, class_type: str) -> dict[str, Takes]:
         """What the inputs of a node class take here, those that ComfyUI itself judges."""
         node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
-        return inputs_judged_for(class_type, node_class) if node_class else {}
+        return inputs_judged_for(class_type, node_class, self._faults) if node_class else {}
 
     # -- what ComfyUI tells --------------------------------------------------------------------
 

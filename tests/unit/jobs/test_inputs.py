@@ -377,3 +377,19 @@ async def test_the_sweep_asks_again_what_is_in_use_now_and_then(tmp_path, settin
     await inputs.sweep(uploads_in_use)
 
     assert [path.name for path in folder.iterdir()] == [f"{FILES_AT_ONCE}"]
+
+
+async def test_the_sweep_spares_what_is_used_meanwhile(make_inputs, folder, picture):
+    inputs = await make_inputs(input_hours=1)
+    reference = await inputs.keep(chunks(picture("red")))
+    file = folder / "unified_api" / reference.removeprefix("upload:")
+    os.utime(file, (1, 1))
+
+    async def uploads_in_use():
+        # Right after the look at the jobs somebody sends the same picture again.
+        await inputs.keep(chunks(picture("red")))
+        return set()
+
+    await inputs.sweep(uploads_in_use)
+
+    assert file.exists()

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from unified_api.jobs.comfyui.declared import Faults
 from unified_api.jobs.prompt import Lack
 from unified_api.workflows import Takes
 
@@ -125,6 +126,17 @@ def test_a_class_that_is_not_there_or_broken_tells_nothing(seam, takes, caplog):
 
     assert takes(type("Broken", (), {})) == {}
     assert "node class Draw could not tell its inputs" in caplog.text
+
+
+def test_a_fault_of_a_class_is_logged_once_and_a_new_one_again(caplog):
+    faults = Faults()
+
+    for error in (ValueError("a"), ValueError("a"), ValueError("b")):
+        faults.log("Draw", error)
+        faults.log("Other", error)
+
+    assert [record.args for record in caplog.records] == [("Draw",), ("Other",)] * 2
+    assert "ValueError: b" in caplog.text
 
 
 DECLARED = {"required": {"model": (["a"],), "steps": ("INT", {"min": 1})}}

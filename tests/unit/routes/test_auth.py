@@ -326,9 +326,10 @@ async def test_the_next_request_sees_a_change_that_an_earlier_one_still_reads_pa
 
 
 async def test_a_disk_that_does_not_answer_holds_nobody_else_up(door, tmp_path):
-    file = tmp_path / "keys.json"
+    file, away = tmp_path / "keys.json", tmp_path / "away"
     # Whoever opens one waits until somebody writes to it, like on a disk that is away.
     os.mkfifo(file)
+    away.hardlink_to(file)
     keyring = Keyring([key("ann")], file, read_seconds=0.2)
     client = await door(keyring=keyring, parts=(keyring,))
 
@@ -339,8 +340,26 @@ async def test_a_disk_that_does_not_answer_holds_nobody_else_up(door, tmp_path):
     assert await status_for(client, "ann") == 200
     assert keyring.component.state is State.DEGRADED
 
-    await asyncio.to_thread(file.write_text, f"[{key('bob').model_dump_json()}]")
+    filed(file, key("bob"))
+    assert await status_for(client, "bob") == 401
+    await asyncio.to_thread(away.write_text, "[]")
     assert await status_for(client, "bob") == 200
+
+
+async def test_what_a_late_read_found_does_not_count(door, tmp_path):
+    file, later = tmp_path / "keys.json", tmp_path / "later.json"
+    os.mkfifo(file)
+    keyring = Keyring(file=file, read_seconds=0.2)
+    client = await door(keyring=keyring)
+    assert await status_for(client, "bob") == 401
+
+    # The disk answers, and only then bob's key is taken away.
+    await asyncio.to_thread(file.write_text, f"[{key('bob').model_dump_json()}]")
+    filed(later, key("eve"))
+    later.replace(file)
+
+    assert await status_for(client, "bob") == 401
+    assert await status_for(client, "eve") == 200
 
 
 # Reachable from the network, or not
