@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .node import OLDEST_NODE, has_node
+from .node import OLDEST_NODE, TESTS, has_node
 from .report import Failure, run_step, say
 
 #: Also in tests/comfyui/browser.py, which starts it.
@@ -44,8 +44,7 @@ PROGRAMS = (
     Program(
         "npm",
         has_node,
-        "types and style of the pages' scripts. They need npm and Node"
-        f" {'.'.join(map(str, OLDEST_NODE))} or newer",
+        f"{TESTS}. They need npm and Node {'.'.join(map(str, OLDEST_NODE))} or newer",
     ),
 )
 
