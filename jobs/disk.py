@@ -28,7 +28,7 @@ class Disk:
         self.problem = self._found()
 
     async def keep_looking(self) -> None:
-        """For ever, beside the loop."""
+        """Look again every few seconds, in a thread, until cancelled."""
         await repeat_in_daemon("unified-api-disk", self.look, seconds=self._look_seconds)
 
     def _found(self) -> str | None:

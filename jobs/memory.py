@@ -36,7 +36,7 @@ async def give_back_memory(
     clock: Callable[[], float] = time.monotonic,
     look_seconds: float = LOOK_SECONDS,
 ) -> None:
-    """For ever: trim once after work, when the pools have been idle for IDLE_SECONDS."""
+    """Until cancelled: trim once after work, when the pools have been idle for IDLE_SECONDS."""
     trimmed_at = clock()
     while trim:
         await asyncio.sleep(look_seconds)

@@ -48,7 +48,7 @@ class _Narrowed:
 
 @dataclass(frozen=True)
 class _Found:
-    """All that was found at one moment; replaced whole, so that nobody sees half of it."""
+    """A snapshot, replaced as a whole, so that readers never see half of an update."""
 
     offered: Mapping[str, Offered]
     narrowed: Mapping[str, _Narrowed]
@@ -90,7 +90,7 @@ class Offer:
         self._found = _Found(dict(sorted({**healthy_or_lacking, **broken}.items())), narrowed)
 
     async def keep_fresh(self) -> None:
-        """For ever, beside the loop: see new definitions and models."""
+        """Refresh every few seconds, in a thread, until cancelled."""
         await repeat_in_daemon("unified-api-offer", self.refresh, seconds=self._refresh_seconds)
 
     def all(self) -> list[Offered]:

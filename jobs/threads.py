@@ -132,9 +132,9 @@ async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.
 
 
 async def repeat_in_daemon(name: str, work: Callable[[], None], *, seconds: float) -> None:
-    """For ever: run blocking work in a thread of its own, with a pause before each time.
+    """Run blocking work in a new thread every so many seconds, until cancelled.
 
-    What it raises is logged, unless it raised the same before, and it is tried again in its turn.
+    An exception is logged, unless the previous run raised the same; the next run comes in its turn.
     """
     logged = ""
     while True:

@@ -54,6 +54,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     service, surface = service_of(request), surface_of(request)
+    # First: it reads the key file, and so decides whether keys are required.
     shows_more = await may_read(request)
     is_ready = service.is_ready and (surface.is_open or surface.keyring.is_required)
     body: dict[str, Any] = {"ready": is_ready}

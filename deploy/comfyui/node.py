@@ -27,8 +27,8 @@ def has_node() -> bool:
     """Whether there is a Node that can run the tools, and npm to install them."""
     if not (shutil.which("node") and shutil.which("npm")):
         return False
-    told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
-    return tuple(map(int, re.findall(r"\d+", told.stdout)[:2])) >= OLDEST_NODE
+    answer = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+    return tuple(map(int, re.findall(r"\d+", answer.stdout)[:2])) >= OLDEST_NODE
 
 
 def page_tools() -> Path | None:

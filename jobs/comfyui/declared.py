@@ -18,7 +18,7 @@ TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "bo
 
 
 class Faults:
-    """Logs why node classes do not tell their inputs; the same once, as they are asked for ever."""
+    """Logs why node classes cannot list their inputs: once per reason, as they are asked often."""
 
     def __init__(self) -> None:
         self._logged: dict[str, str] = {}

@@ -448,25 +448,28 @@ def test_why_a_check_could_not_be_made_is_told_beside_the_findings(box: Machine)
     assert "Invalid endpoint: nonsense" in done.stderr
 
 
-def test_a_python_without_our_packages_is_told(box: Machine, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    bare.write_text("#!/bin/sh\necho boto3\n")
-    bare.chmod(0o755)
-    box.variables["COMFYUI_PYTHON"] = str(bare)
+def examined_with_python(
+    box: Machine, folder: Path, script: str
+) -> subprocess.CompletedProcess[str]:
+    """Where ComfyUI's Python is a shell script, which prints the packages that it lacks."""
+    python = folder / "bare"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    box.variables["COMFYUI_PYTHON"] = str(python)
+    return box.examine()
 
-    done = box.examine()
+
+def test_a_python_without_our_packages_is_told(box: Machine, tmp_path: Path) -> None:
+    done = examined_with_python(box, tmp_path, "echo boto3")
 
     assert done.returncode == 1
     assert "lacks boto3: run ./install.sh to install them." in done.stderr
 
 
 def test_a_package_that_can_be_done_without_is_not_missed(box: Machine, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    bare.write_text('#!/bin/sh\nfor name; do [ "$name" != isal ] || echo isal; done\n')
-    bare.chmod(0o755)
-    box.variables["COMFYUI_PYTHON"] = str(bare)
+    echo_isal_if_asked = 'for name; do [ "$name" != isal ] || echo isal; done'
 
-    done = box.examine()
+    done = examined_with_python(box, tmp_path, echo_isal_if_asked)
 
     assert "lacks" not in done.stderr
 
