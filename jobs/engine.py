@@ -209,6 +209,11 @@ class Engine:
         """Whether a job accepted now would run."""
         return self.condition.is_ready
 
+    @property
+    def seconds_of_work(self) -> float | None:
+        """Expected until ComfyUI has run all that is taken up; None where it is not foreseen."""
+        return self._outlook.seconds_of_work
+
     # -- life ----------------------------------------------------------------------------------
 
     async def start(self) -> None:

@@ -31,6 +31,11 @@ class Outlook:
         run = self._runs.find(job_id)
         return _is_waiting(run) if run else self._line.turn(job_id) is not None
 
+    @property
+    def seconds_of_work(self) -> float | None:
+        """Until the prompts of all jobs under way have ended; None where one is not foreseen."""
+        return _sum([self._needed(run) for run in self._runs if run.needs_gpu])
+
     def seen(self, job: Job, progress: Progress) -> Progress:
         """How far a job is, with its outlook."""
         if job.status.is_final:
@@ -59,6 +64,11 @@ class Outlook:
         waits = ((self._estimates.run_seconds(name), n) for name, n in ahead.items())
         parts = [each and each * n for each, n in waits]
         return _sum([*lefts, *parts, self._estimates.run_seconds(workflow)])
+
+    def _needed(self, run: Run) -> float | None:
+        if _is_waiting(run):
+            return self._estimates.run_seconds(run.job.workflow)
+        return self._left(run)
 
     def _left(self, run: Run) -> float | None:
         """What is left of one whose prompt has begun."""

@@ -64,6 +64,7 @@ class Settings(BaseModel):
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )
     prefetch: int = Field(1, alias="SQS_PREFETCH", ge=0, le=10)
+    prefetch_seconds: float = Field(1.0, alias="UNIFIED_API_PREFETCH_SECONDS", ge=0, lt=inf)
     visibility_seconds: float = Field(120.0, alias="UNIFIED_API_VISIBILITY_SECONDS", ge=2, le=43200)
     drain_seconds: float = Field(100.0, alias="UNIFIED_API_DRAIN_SECONDS", ge=0, lt=inf)
     spot_notice: bool = Field(False, alias="UNIFIED_API_SPOT_NOTICE")

@@ -76,6 +76,11 @@ class Holding:
         return self._task.done()
 
     @property
+    def is_taken_up(self) -> bool:
+        """Whether the engine has its job."""
+        return self._heart.run is not None
+
+    @property
     def needs_gpu(self) -> bool:
         """Whether it runs, or is held ahead."""
         run = self._heart.run
@@ -233,6 +238,7 @@ class Holding:
             await self._desk.table.hand_back(claim, reason="the worker's job store failed")
             raise HandedBack(f"The job store of this worker failed: {error}") from error
         self._heart.keep(claim, run, claimed=claimed)
+        self._moved()
         if self._is_released:
             self.release()
         await self._desk.on_engine(run.ended())

@@ -34,6 +34,10 @@ THREAD = "sqs-listener"
 OK = Component()
 #: Whether work can be taken is looked at so often; what frees the GPU wakes the listener at once.
 LOOK_SECONDS = 1.0
+#: Tasks held by a worker that prefetches none.
+RUNNING_ALONE = 1
+#: Of short tasks, the most that a worker holds at a time.
+MOST_SHORT_TASKS = 10
 #: After a failure, twice as long each time.
 LONGEST_PAUSE_SECONDS, MOST_DOUBLINGS = 60.0, 6
 
@@ -166,10 +170,24 @@ class SqsListener:
     async def _may_take(self, desk: Desk) -> bool:
         self._moved.clear()
         self._holdings = {holding for holding in self._holdings if not holding.is_over}
-        is_free = sum(holding.needs_gpu for holding in self._holdings) < self._most
-        if not is_free or not await self._is_table_well(desk):
+        if not await self._has_room(desk) or not await self._is_table_well(desk):
             return False
         return await desk.on_engine(self._is_engine_ready()) and not self._is_draining
+
+    async def _has_room(self, desk: Desk) -> bool:
+        """Whether another task would be begun soon enough to be held ahead."""
+        held = [holding for holding in self._holdings if holding.needs_gpu]
+        if len(held) < self._most:
+            return True
+        if self._most == RUNNING_ALONE or len(held) >= MOST_SHORT_TASKS:
+            return False
+        is_foreseen = all(holding.is_taken_up for holding in held)
+        return is_foreseen and await desk.on_engine(self._is_work_short())
+
+    async def _is_work_short(self) -> bool:
+        """Receiving a task and fetching its inputs takes longer than running a short one."""
+        seconds = self._engine.seconds_of_work
+        return seconds is not None and seconds < self._settings.prefetch_seconds
 
     async def _is_table_well(self, desk: Desk) -> bool:
         """Without the table messages would only be received and put off, until they are dead."""

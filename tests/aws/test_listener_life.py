@@ -19,6 +19,8 @@ from unified_api.sqs_bridge.task_table import TaskTable
 from ..unit.fake_host import FakeHost, painted, until
 
 ALWAYS = float("inf")
+#: In which a worker would have received all that there are.
+ENOUGH_SECONDS = 0.5
 EDIT = "/api/v1/edit/jobs"
 
 
@@ -58,6 +60,58 @@ async def test_one_is_run_and_as_many_are_held_ahead_as_is_set(
 
     worker.host.gate.set()
     await until(lambda: all(status(deployment, each) == "completed" for each in task_ids))
+
+
+async def learned(hire: Any, deployment: Deployment, **given: Any) -> Worker:
+    """A worker that knows how short the tasks are, and now runs one that takes longer."""
+    worker = await hire(**HELD, **given)
+    task_id = deployment.send()
+    await until(lambda: status(deployment, task_id) == "completed")
+    worker.host.gate.clear()
+    return worker
+
+
+async def test_more_of_short_tasks_are_held_ahead(hire: Any, deployment: Deployment) -> None:
+    worker = await learned(hire, deployment)
+
+    task_ids = [deployment.send() for _ in range(6)]
+
+    await until(lambda: deployment.waiting() == (0, 6))
+    worker.host.gate.set()
+    await until(lambda: all(status(deployment, each) == "completed" for each in task_ids))
+
+
+@pytest.mark.parametrize("off", [{"SQS_PREFETCH": "0"}, {"UNIFIED_API_PREFETCH_SECONDS": "0"}])
+async def test_no_more_of_short_tasks_are_held_than_is_set(
+    hire: Any, deployment: Deployment, off: dict[str, str]
+) -> None:
+    worker = await learned(hire, deployment, **off)
+    most = 1 + int(off.get("SQS_PREFETCH", "1"))
+
+    for _ in range(6):
+        deployment.send()
+
+    await until(lambda: deployment.waiting() == (6 - most, most))
+    await asyncio.sleep(ENOUGH_SECONDS)
+    assert deployment.waiting() == (6 - most, most)
+    worker.host.gate.set()
+
+
+async def test_no_more_are_held_while_one_takes_longer_than_expected(
+    hire: Any, deployment: Deployment
+) -> None:
+    worker = await learned(hire, deployment)
+    deployment.send()
+    await until(lambda: worker.runs == 2)
+    await until(lambda: worker.engine.seconds_of_work is None)
+
+    for _ in range(6):
+        deployment.send()
+
+    await until(lambda: deployment.waiting() == (5, 2))
+    await asyncio.sleep(ENOUGH_SECONDS)
+    assert deployment.waiting() == (5, 2)
+    worker.host.gate.set()
 
 
 async def test_what_is_held_ahead_has_its_pictures_already(

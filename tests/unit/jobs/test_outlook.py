@@ -60,6 +60,23 @@ def estimates():
     return estimates
 
 
+def test_the_work_ahead_is_what_all_prompts_are_expected_to_take(line, estimates, runs):
+    runs += [running(job("a", "edit"), left=40.0), run(job("b")), run(job("c"), is_ahead=True)]
+    runs += [run(job("d", "edit"), needs_gpu=False)]
+
+    assert Outlook(line, estimates, runs).seconds_of_work == 40.0 + 2 * 10.0
+
+
+def test_the_work_ahead_is_unknown_while_that_of_one_job_is(line, estimates, runs):
+    runs += [run(job("a")), run(job("b", "never-run"))]
+
+    assert Outlook(line, estimates, runs).seconds_of_work is None
+
+
+def test_without_jobs_there_is_no_work_ahead(line, estimates, runs):
+    assert Outlook(line, estimates, runs).seconds_of_work == 0
+
+
 @pytest.fixture
 def seen(line, runs, estimates):
     """`seen(job)`: (queue position, seconds to its end)."""

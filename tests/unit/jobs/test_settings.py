@@ -40,6 +40,7 @@ TABLE = {
     "high_queue_url": (None, "https://sqs.example/1/h", "https://sqs.example/1/h", ["high"]),
     "task_table": ("task_store", "tasks-2.x", "tasks-2.x", ["a", "a/b", "a b c"]),
     "prefetch": (1, "0", 0, ["-1", "11", "many"]),
+    "prefetch_seconds": (1.0, "0", 0.0, ["-1", "nan", "inf", "soon"]),
     "visibility_seconds": (120.0, "3", 3.0, ["1", "43201", "nan"]),
     "drain_seconds": (100.0, "0", 0.0, ["-1", "nan", "inf"]),
     "spot_notice": (False, "1", True, ["perhaps"]),
