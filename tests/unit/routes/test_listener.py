@@ -136,6 +136,25 @@ async def test_its_own_address_decides_whether_it_is_open(listen, ask, host, ano
         assert reply.status == status
 
 
+@pytest.mark.parametrize(
+    ("public_url", "headers", "anonymous", "status"),
+    [
+        (None, {}, 0, 200),
+        (None, {"X-Forwarded-For": "203.0.113.7"}, 0, 503),
+        (None, {"X-Forwarded-For": "203.0.113.7"}, 1, 200),
+        ("https://api.example.org", {}, 0, 503),
+        ("https://api.example.org", {"Host": "api.example.org"}, 0, 503),
+        ("https://api.example.org", {"Host": "api.example.org"}, 1, 200),
+    ],
+)
+async def test_there_too_a_proxy_needs_a_key(listen, ask, public_url, headers, anonymous, status):
+    listener = await listen(surface=Surface("1", public_url=public_url), allow_anonymous=anonymous)
+
+    reply = await ask("GET", f"{listener.url}{PREFIX}/jobs", headers=headers)
+
+    assert reply.status == status
+
+
 async def test_keys_count_there_too(listen, ask):
     listener = await listen(surface=Surface("1", keyring=KEYRING))
 
