@@ -40,7 +40,7 @@ async def comfy_entrypoint() -> Any:
     from .jobs.notify.webhooks import Webhooks
     from .jobs.settings import Settings
     from .jobs.spot import spot_notice
-    from .routes import Listener, announce, lock, mount
+    from .routes import Listener, Lock, announce, mount
     from .routes.service import Surface
     from .routes.shown import described
 
@@ -65,16 +65,18 @@ async def comfy_entrypoint() -> Any:
     webhooks = Webhooks(shop.store.outbox, settings, describe, own_urls=own_urls)
     engine = Engine(shop, webhooks)
     queue = _queue(engine, settings)
+    lock = Lock(lambda: host.app) if settings.protect == "all" else None
     surface = Surface.of(
         settings,
         version=__version__,
         keys_file=data / "keys.json",
         is_local=host.is_local,
-        parts=[*([listener] if listener else []), *(queue.parts if queue else [])],
+        parts=[
+            *(part for part in (listener, lock) if part),
+            *(queue.parts if queue else []),
+        ],
     )
     mount(host.app, engine, surface)
-    if surface.is_locked:
-        lock(host.app, surface)
 
     async def start() -> None:
         await engine.start()
@@ -87,6 +89,8 @@ async def comfy_entrypoint() -> Any:
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))
         await surface.keyring.refresh()
+        if lock:
+            lock.settle()
         announce(engine, surface, url=host.url, bucket=settings.bucket, queue=settings.queue_url)
 
     async def finish() -> None:

@@ -194,7 +194,7 @@ class ForeignOrigin(RequestRefused):
 
 
 class UnknownHost(RequestRefused):
-    """This server is known as localhost only. UNIFIED_API_PUBLIC_URL gives it another name."""
+    """Without API keys, this server answers to localhost only. Keys let it have any name."""
 
     code = "unknown_host"
 

@@ -3,6 +3,6 @@
 from .announce import announce
 from .api import mount
 from .listener import Listener
-from .lockdown import lock
+from .lockdown import Lock
 
-__all__ = ["Listener", "announce", "lock", "mount"]
+__all__ = ["Listener", "Lock", "announce", "mount"]

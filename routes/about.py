@@ -9,8 +9,10 @@ from aiohttp import web
 
 from ..jobs.health import Component, State
 from ..jobs.offer import Offered
-from .door import may_read
-from .service import service_of, surface_of
+from .anonymous import access_of
+from .auth import Keyring
+from .door import may_read, takes_jobs_from
+from .service import Service, Surface, service_of, surface_of
 from .view import PREFIX
 
 NAME = "ComfyUI Unified API Service"
@@ -39,13 +41,17 @@ async def info(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     tells_reasons = await may_read(request)
-    components = components_of(request)
+    surface = surface_of(request)
+    components = components_of(service_of(request), surface)
     state = _overall(components)
     body = {
         "status": state.value,
-        "version": surface_of(request).version,
+        "version": surface.version,
         "components": {
-            name: {"status": part.state.value, "reason": part.reason if tells_reasons else None}
+            name: {
+                "status": part.state.value,
+                "reason": part.reason if tells_reasons or _is_told_to_all(name, surface) else None,
+            }
             for name, part in components.items()
         },
     }
@@ -53,14 +59,12 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    service, surface = service_of(request), surface_of(request)
-    # First: it reads the key file, and so decides whether keys are required.
-    shows_more = await may_read(request)
-    is_ready = service.is_ready and (surface.is_open or surface.keyring.is_required)
+    service, shows_more = service_of(request), await may_read(request)
+    is_ready = service.is_ready and await takes_jobs_from(request)
     body: dict[str, Any] = {"ready": is_ready}
     if shows_more:
         body["workflows"] = {one.slug: list(one.problems) for one in service.offer.all()}
-        parts = {} if is_ready else components_of(request)
+        parts = {} if is_ready else components_of(service, surface_of(request))
         ill = {name: part for name, part in parts.items() if part.state is not State.HEALTHY}
         body["reasons"] = {name: part.reason for name, part in ill.items()}
     return _fresh(body, status=200 if is_ready else 503)
@@ -74,10 +78,17 @@ async def workflow(request: web.Request) -> web.Response:
     return _fresh(_listed(service_of(request).offer.find(request.match_info["slug"])))
 
 
-def components_of(request: web.Request) -> dict[str, Component]:
+def components_of(service: Service, surface: Surface) -> dict[str, Component]:
     """How each part is, of the service and of what serves it."""
-    parts = {part.name: part.component for part in surface_of(request).parts}
-    return service_of(request).components() | parts
+    parts = {part.name: part.component for part in surface.parts}
+    if surface.keyring in surface.parts:
+        parts[Keyring.name] = access_of(surface)
+    return service.components() | parts
+
+
+def _is_told_to_all(name: str, surface: Surface) -> bool:
+    """Why nobody comes in is told to everybody: every refusal says it too."""
+    return name == Keyring.name and surface.keyring.lack is not None
 
 
 def _overall(components: dict[str, Component]) -> State:

@@ -6,6 +6,8 @@ import logging
 import sys
 
 from ..jobs.health import State
+from .about import components_of
+from .anonymous import access_of
 from .service import Service, Surface
 from .view import PREFIX
 
@@ -32,7 +34,7 @@ def announce(
         healthy,
         len(offered) - healthy,
         f"s3://{bucket}" if bucket else "local folder",
-        _auth(surface),
+        auth_of(surface),
         queue.rsplit("/", 1)[-1] if queue else "off",
     )
     if surface.keyring.is_required and not (surface.is_local or surface.is_locked):
@@ -41,8 +43,7 @@ def announce(
         if not one.is_healthy:
             problems = _printable("; ".join(one.problems))
             log.warning("Unified API: workflow %s: %s", one.slug, problems)
-    components = service.components() | {part.name: part.component for part in surface.parts}
-    for name, part in components.items():
+    for name, part in components_of(service, surface).items():
         if part.state is not State.HEALTHY and name != "workflows":
             reason = _printable(part.reason or "")
             log.warning("Unified API: %s is %s: %s", name, part.state.value, reason)
@@ -54,7 +55,11 @@ def _printable(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _auth(surface: Surface) -> str:
+def auth_of(surface: Surface) -> str:
+    """Who comes in, in a few words; `/health` has more of them."""
     if surface.keyring.is_required:
-        return "keys"
-    return "none" if surface.is_open else "closed until configured"
+        return "closed, no key is left" if surface.keyring.lack else "keys"
+    if surface.is_open:
+        return "none, open to everybody who reaches the port"
+    is_closed = access_of(surface).state is not State.HEALTHY
+    return "closed until configured" if is_closed else "none, open to callers on this machine"

@@ -6,16 +6,17 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter
 
-from ..jobs.health import Component, State
+from ..jobs.health import Component, State, unless
 from ..jobs.keys import Key, Scope
 from ..jobs.threads import in_daemon
+from .key_record import KeyRecord
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,19 @@ READ_SECONDS = 5.0
 #: Waited for one after another: a stop of the whole process costs only one of them.
 SLICES = 10
 PROBLEM = "keys.json cannot be read, so none of its keys opens. `./install.sh key list` says why."
+NO_KEYS_LEFT = (
+    "No API keys remain: every request is refused until you add one with"
+    " `./install.sh key add NAME`. `./install.sh key open` does away with keys."
+)
+KEYS_ARE_GONE = (
+    "This server has had API keys and finds none: keys.json is gone, or UNIFIED_API_KEYS is unset."
+    " Every request is refused until you restore them, or add a key with"
+    " `./install.sh key add NAME`. `./install.sh key open` does away with keys."
+)
+NOT_RECORDED = (
+    "That this server asks for keys could not be recorded (keys-required.json, see the log):"
+    " without its keys, a restart would open it to callers on this machine."
+)
 
 _file_format = TypeAdapter(tuple[Key, ...])
 
@@ -44,7 +58,9 @@ class Caller:
         return self.may(Scope.ADMIN) or owner == self.name
 
 
+#: Without keys: those on this machine, and those who come from elsewhere.
 ANYBODY = Caller()
+ANONYMOUS = Caller(scopes=frozenset({Scope.SUBMIT, Scope.READ, Scope.CANCEL}))
 
 
 @dataclass(frozen=True)
@@ -59,10 +75,21 @@ class _KeyFile:
 UNREADABLE = _KeyFile(stamp=(), problem=PROBLEM)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the latest look at the disk found."""
+
+    file: _KeyFile = _KeyFile()
+    #: Whether there have been keys since the key command last did away with them.
+    had_keys: bool = False
+    is_recorded: bool = True
+
+
 class Keyring:
     """The keys of the settings and of a file. A change of the file counts from the next request.
 
-    A file without keys, or one that cannot be read, still means that keys are asked for.
+    Once there were keys, they are required until the key command says otherwise, whatever becomes
+    of the file and of the settings. A record beside the file tells later processes so.
     """
 
     name = "keys"
@@ -76,28 +103,43 @@ class Keyring:
     ) -> None:
         self._given = tuple(given)
         self._path = file
+        self._record = KeyRecord.beside(file) if file else KeyRecord()
         self._read_seconds = read_seconds
-        self._file = _KeyFile()
+        self._found = _Found()
         self._begun: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         #: A read that its disk did not answer in time.
-        self._late: asyncio.Future[_KeyFile] | None = None
+        self._late: asyncio.Future[_Found] | None = None
 
     @property
     def is_required(self) -> bool:
         """Whether callers need a key at all."""
-        return bool(self._given) or self._file.stamp is not None
+        found = self._found
+        return bool(self._given) or found.file.stamp is not None or found.had_keys
+
+    @property
+    def lack(self) -> str | None:
+        """Why there is no key at all although one is required; None if there is, or none is."""
+        if self._given or self._found.file.keys or not self.is_required:
+            return None
+        if self._found.file.stamp is None:
+            return KEYS_ARE_GONE
+        return self._found.file.problem or NO_KEYS_LEFT
 
     @property
     def component(self) -> Component:
-        problem = self._file.problem
-        return Component(State.DEGRADED, problem) if problem else Component()
+        problem = self.lack or self._found.file.problem
+        return unless(problem or self._recording_problem, State.DEGRADED)
+
+    @property
+    def _recording_problem(self) -> str | None:
+        return None if self._found.is_recorded else NOT_RECORDED
 
     def find(self, secret: bytes) -> Caller | None:
         """Whose key it is. It takes equally long for every key that is not known."""
         digest = sha256(secret).hexdigest()
         found = None
-        for key in (*self._given, *self._file.keys):
+        for key in (*self._given, *self._found.file.keys):
             if hmac.compare_digest(key.sha256.encode(), digest.encode()):
                 found = Caller(key.name, key.scopes)
         return found
@@ -118,16 +160,33 @@ class Keyring:
         if earlier and not earlier.done():
             await asyncio.wait({earlier})
         self._begun, self._next = self._next, None
-        self._file = await self._read(path)
+        self._found = await self._look(path)
 
-    async def _read(self, path: Path) -> _KeyFile:
+    async def _look(self, path: Path) -> _Found:
+        unreadable = replace(self._found, file=UNREADABLE)
         if self._late and not await _ends(self._late, seconds=self._read_seconds):
-            return UNREADABLE
-        # Not what a late read found: the file may have changed since.
-        reading = asyncio.ensure_future(in_daemon("unified-api-keys", _key_file, path, self._file))
-        is_in_time = await _ends(reading, seconds=self._read_seconds)
-        self._late = None if is_in_time else reading
-        return reading.result() if is_in_time else UNREADABLE
+            return unreadable
+        # Not what a late look found: the file may have changed since.
+        looking = asyncio.ensure_future(in_daemon("unified-api-keys", self._find_keys, path))
+        is_in_time = await _ends(looking, seconds=self._read_seconds)
+        self._late = None if is_in_time else looking
+        return looking.result() if is_in_time else unreadable
+
+    def _find_keys(self, path: Path) -> _Found:
+        """What is on the disk now; blocks while the disk is slow."""
+        known, record = self._found, self._record
+        file = _key_file(path, known.file)
+        # A file that cannot even be looked at, with an empty stamp, may never have been there.
+        if self._given or file.stamp:
+            is_recorded = known.had_keys and known.is_recorded
+            return _Found(file, had_keys=True, is_recorded=is_recorded or record.write())
+        recorded = record.read()
+        # A record that could not be renewed is older than the keys.
+        if recorded is False and known.is_recorded:
+            return _Found(file)
+        if recorded is None and not known.had_keys:
+            return _Found(file)
+        return _Found(file, had_keys=True, is_recorded=bool(recorded) or record.write())
 
 
 def bearer_of(request: web.Request) -> bytes | None:
@@ -150,7 +209,7 @@ def _credentials(request: web.Request) -> tuple[str, bytes] | None:
     return scheme.lower(), rest.strip().encode("utf-8", "replace")
 
 
-async def _ends(reading: asyncio.Future[_KeyFile], *, seconds: float) -> bool:
+async def _ends(reading: asyncio.Future[_Found], *, seconds: float) -> bool:
     """Whether a read ends in this time. A process that was stopped meanwhile is not its fault."""
     for _ in range(SLICES):
         done, _ = await asyncio.wait({reading}, timeout=seconds / SLICES)

@@ -12,17 +12,21 @@ from ..jobs.errors import (
     ForeignOrigin,
     InvalidIdempotencyKey,
     Unauthorized,
-    UnknownHost,
 )
 from ..jobs.keys import Scope
-from .auth import ANYBODY, Caller, bearer_of
-from .browsers import is_foreign, is_own_name
-from .service import Surface, surface_of
+from .anonymous import anonymous_of, check_open, lets_in
+from .auth import Caller, bearer_of
+from .browsers import is_foreign
+from .service import surface_of
 
 _NAME = "unified_api_key_holder"
 #: Under which a request keeps whose key it carries. Older aiohttp takes any text.
 KEY_HOLDER: Any = web.RequestKey(_NAME, Any) if hasattr(web, "RequestKey") else _NAME
 LONGEST_IDEMPOTENCY_KEY = 255
+ADMIN_NEEDS_A_KEY = (
+    "Without API keys, only callers on the server's own machine may do this. Make a key there with"
+    " `./install.sh key add NAME --scopes admin`."
+)
 
 
 async def admit(request: web.Request, scope: Scope | None) -> None:
@@ -34,12 +38,14 @@ async def admit(request: web.Request, scope: Scope | None) -> None:
     holder = await key_holder_of(request)
     if is_foreign(request, surface):
         raise ForeignOrigin()
+    if surface.keyring.lack:
+        raise AuthNotConfigured(surface.keyring.lack)
     if not surface.keyring.is_required:
-        _check_open(request, surface)
+        check_open(request, surface)
     elif holder is None:
         raise Unauthorized()
-    elif scope is not None and not holder.may(scope):
-        raise Forbidden()
+    if scope is not None and not caller_of(request).may(scope):
+        raise Forbidden(None if holder else ADMIN_NEEDS_A_KEY)
 
 
 async def key_holder_of(request: web.Request) -> Caller | None:
@@ -55,7 +61,7 @@ async def key_holder_of(request: web.Request) -> Caller | None:
 def caller_of(request: web.Request) -> Caller:
     """Who sends a request that was let in."""
     holder: Caller | None = request[KEY_HOLDER]
-    return holder or ANYBODY
+    return holder or anonymous_of(request, surface_of(request))
 
 
 def key_name_of(request: web.Request) -> str | None:
@@ -68,8 +74,17 @@ async def may_read(request: web.Request) -> bool:
     """Whether the sender of a request that everybody may send is shown more than others."""
     surface, holder = surface_of(request), await key_holder_of(request)
     if not surface.keyring.is_required:
-        return surface.is_open
+        return lets_in(request, surface)
     return holder is not None and holder.may(Scope.READ)
+
+
+async def takes_jobs_from(request: web.Request) -> bool:
+    """Whether the sender of a request comes in, or would with a key."""
+    surface = surface_of(request)
+    await key_holder_of(request)
+    if surface.keyring.is_required:
+        return surface.keyring.lack is None
+    return lets_in(request, surface)
 
 
 def idempotency_key_of(request: web.Request) -> str | None:
@@ -89,11 +104,3 @@ def fit_idempotency_key(key: object) -> str:
     if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
         raise InvalidIdempotencyKey()
     return key
-
-
-def _check_open(request: web.Request, surface: Surface) -> None:
-    """Raises AuthNotConfigured or UnknownHost, unless anybody may come in without a key."""
-    if not surface.is_open:
-        raise AuthNotConfigured()
-    if surface.is_local and not is_own_name(request, surface):
-        raise UnknownHost()

@@ -100,7 +100,9 @@ async def read_all(request: web.Request) -> web.Response:
     after = number_of(request, "after", None)
     found = await service_of(request).list(selection, limit=limit + 1, after=after)
     page, has_more = found[:limit], len(found) > limit
-    views = [await shown(request, job, progress) for _, job, progress in page]
+    # An anonymous caller's selection holds everybody's: a page then has fewer than `limit`.
+    seen = [(job, progress) for _, job, progress in page if caller.sees(job.owner)]
+    views = [await shown(request, job, progress) for job, progress in seen]
     cursor = str(page[-1][0]) if has_more else None
     data = [one.model_dump() for one in views]
     return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})

@@ -70,11 +70,10 @@ class Listener:
             await self._runner.cleanup()
 
     def _own(self, surface: Surface) -> Surface:
-        is_local = is_loopback(self.host)
         return replace(
             surface,
-            is_local=is_local,
-            is_open=is_local or self._settings.allow_anonymous,
+            is_local=is_loopback(self.host),
+            is_open=self._settings.allow_anonymous,
             cors_origins=self._settings.cors_origins,
         )
 

@@ -73,9 +73,9 @@ class Surface:
     version: str
     #: Scheme and host of links to files served here; None means as the caller spelt them.
     public_url: str | None = None
-    #: Whether whoever reaches it may use it while there are no keys; False refuses them.
+    #: Whether everybody who reaches it may use it while there are no keys.
     is_open: bool = True
-    #: Whether only this machine reaches it.
+    #: Whether only this machine reaches it. Then callers on it may, unless by way of a proxy.
     is_local: bool = False
     #: Whose web pages may call it, besides its own; '*' means all.
     cors_origins: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Surface:
         return cls(
             version=version,
             public_url=settings.public_url,
-            is_open=settings.allow_anonymous or is_local,
+            is_open=settings.allow_anonymous,
             is_local=is_local,
             keyring=keyring,
             limits=Limits(

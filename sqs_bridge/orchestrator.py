@@ -16,6 +16,8 @@ from ..jobs.health import State
 from ..jobs.log_lines import write_as
 from ..jobs.offer import Offer
 from ..jobs.settings import Settings
+from ..routes.about import components_of
+from ..routes.announce import auth_of
 from ..routes.browsers import is_loopback
 from ..routes.listener import application
 from ..routes.service import Surface
@@ -64,11 +66,12 @@ def orchestrator(settings: Settings, *, unsent_seconds: float = UNSENT_SECONDS) 
     folders = [folder for folder in (LIBRARY, settings.workflows_dir) if folder]
     offer = Offer(Catalog(folders, settings.models))
     dispatcher = Dispatcher(Bridge.of(settings, unsent_seconds=unsent_seconds), offer, settings)
-    app = application(dispatcher, _surface(settings))
+    surface = _surface(settings)
+    app = application(dispatcher, surface)
 
     async def working(_: web.Application) -> AsyncIterator[None]:
         await dispatcher.start()
-        _tell(dispatcher)
+        _tell(dispatcher, surface)
         yield
         await dispatcher.stop()
 
@@ -90,8 +93,9 @@ def _surface(settings: Settings) -> Surface:
     return replace(surface, cors_origins=settings.cors_origins)
 
 
-def _tell(dispatcher: Dispatcher) -> None:
-    for name, part in dispatcher.components().items():
+def _tell(dispatcher: Dispatcher, surface: Surface) -> None:
+    log.info("Unified API: auth: %s", auth_of(surface))
+    for name, part in components_of(dispatcher, surface).items():
         if part.state is not State.HEALTHY:
             log.warning("Unified API: %s is %s: %s", name, part.state.value, part.reason)
 

@@ -32,6 +32,7 @@ HELP = """ComfyUI Unified API Service
   ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash
   ./install.sh key renew NAME   another key of that name, which opens beside the former
   ./install.sh key revoke NAME  that opens nothing any more (with --former: all but the newest)
+  ./install.sh key open --yes   delete all keys: the API takes callers on this machine without one
   ./install.sh doctor [--json]  what this worker lacks: permissions, models, disk, clock; status 1
   ./install.sh doctor --orchestrator   the same for the orchestrator of this clone
   ./install.sh systemd          ComfyUI and the orchestrator as services (also --systemd)

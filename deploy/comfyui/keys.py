@@ -21,13 +21,22 @@ SCOPES = ("submit", "read", "cancel", "admin")
 USUAL_SCOPES = "submit,read,cancel"
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = "uak_"
+RECORD, REQUIRED = "keys-required.json", "keys_required"
+NO_KEYS_REMAIN = (
+    "No keys remain: every request is refused until you add one."
+    " ./install.sh key open does away with keys."
+)
+OPENING = (
+    "./install.sh key open deletes all keys. Everybody on this machine may then use the API without"
+    " one, and with UNIFIED_API_ALLOW_ANONYMOUS=1 everybody who can reach it."
+)
 SECRET_BYTES = 32
 
 Key = dict[str, Any]
 
 
 def keys(options: list[str]) -> None:
-    """`key add NAME`, `key list`, `key renew NAME` or `key revoke NAME`."""
+    """`key add NAME`, `key list`, `key renew NAME`, `key revoke NAME` or `key open --yes`."""
     asked = parser().parse_args(options)
     file = user_folder(asked.user_folder) / "unified_api" / "keys.json"
     if asked.verb == "add":
@@ -36,6 +45,8 @@ def keys(options: list[str]) -> None:
         show(file)
     elif asked.verb == "renew":
         renew(file, asked.name)
+    elif asked.verb == "open":
+        open_server(file, is_confirmed=asked.yes)
     else:
         revoke(file, asked.name, only_former=asked.former)
 
@@ -72,6 +83,8 @@ def show(file: Path) -> None:
     """The keys without their secrets, one a line, as UNIFIED_API_KEYS takes them."""
     known = read(file)
     note(f"{file}: {len(known)} keys")
+    if not known and keys_are_required(file):
+        note(NO_KEYS_REMAIN)
     for key in known:
         say(f"{key['name']}:{'+'.join(key['scopes'])}:{key['sha256']}")
 
@@ -87,7 +100,25 @@ def revoke(file: Path, name: str, *, only_former: bool) -> None:
     write(file, kept)
     say(f"The {'former key' if only_former else 'key'} {name} opens nothing any more.")
     if not kept:
-        say(f"No key is left, so nobody comes in. Delete {file} to do without keys.")
+        say(NO_KEYS_REMAIN)
+
+
+def open_server(file: Path, *, is_confirmed: bool) -> None:
+    """Delete all keys, and let in callers without one as before the first."""
+    if not is_confirmed:
+        raise Failure(f"{OPENING} To do it, run it again with --yes.")
+    if not file.parent.parent.is_dir():
+        raise Failure(f"There is no folder {file.parent.parent}: --user-folder names ComfyUI's.")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise Failure(f"{file} cannot be deleted: {error.strerror}.") from error
+    # Last, so that the server stays closed if one of these fails.
+    for record in records_of(file):
+        replace(record, {REQUIRED: False})
+    say("All keys are deleted, and no key is required any more.")
+    note("Keys in UNIFIED_API_KEYS still count: unset it before.")
 
 
 def named_in(known: list[Key], name: str, file: Path) -> list[Key]:
@@ -113,12 +144,45 @@ def read(file: Path) -> list[Key]:
 
 
 def write(file: Path, known: list[Key]) -> None:
-    """All or nothing, and for the owner's eyes only."""
+    """Write the keys, and record that they are required whatever becomes of this file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{file} cannot be written: {error.strerror}.") from error
+    replace(file, known)
+    for record in records_of(file):
+        try:
+            replace(record, {REQUIRED: True})
+        except Failure as failure:
+            # The key counts all the same, and the server tries again.
+            note(str(failure))
+
+
+def keys_are_required(file: Path) -> bool:
+    """Whether a server without keys refuses everybody, by its key file or a record."""
+    return os.path.lexists(file) or any(map(says_required, records_of(file)))
+
+
+def says_required(record: Path) -> bool:
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return os.path.lexists(record)
+    return not (isinstance(known, dict) and known.get(REQUIRED) is False)
+
+
+def records_of(file: Path) -> tuple[Path, Path]:
+    """One copy beside the key file, one beside its folder. The server has the same names."""
+    folder = file.parent
+    return folder / RECORD, folder.parent / f"{folder.name}.{RECORD}"
+
+
+def replace(file: Path, content: Any) -> None:
+    """All or nothing, and for the owner's eyes only."""
+    try:
         number, name = tempfile.mkstemp(dir=file.parent, prefix="keys.", suffix=".part")
         with contextlib.closing(os.fdopen(number, "w", encoding="utf-8")) as part:
-            json.dump(known, part, indent=2)
+            json.dump(content, part, indent=2)
             part.flush()
             os.fsync(part.fileno())
         Path(name).replace(file)
@@ -155,4 +219,6 @@ def parser() -> Parser:
     revoking = verbs.add_parser("revoke", parents=[shared], allow_abbrev=False)
     revoking.add_argument("name", metavar="NAME")
     revoking.add_argument("--former", action="store_true")
+    opening = verbs.add_parser("open", parents=[shared], allow_abbrev=False)
+    opening.add_argument("--yes", action="store_true")
     return command

@@ -55,6 +55,8 @@ from .stand_ins import (
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
+#: Less than it takes ComfyUI to go on from its custom nodes to its startup.
+LOADING_LOOK_SECONDS = 0.001
 WORKER_THREAD = "prompt_worker"
 #: An interrupted prompt that goes on for this long is given up.
 GRACE_SECONDS = 30.0
@@ -143,7 +145,13 @@ class ComfyUI:
         return None
 
     def on_startup(self, start: Callable[[], Awaitable[None]]) -> None:
-        """Have `start` called once all custom nodes are loaded, before anything is served."""
+        """Have `start` called once all custom nodes are loaded, before anything is served.
+
+        It is called last, when custom nodes have done what they have added to the startup as well.
+        Those that load after us add to it too, so our place is taken anew whenever the loop gets
+        its turn; the last turn is between the loading and the startup.
+        """
+        startup = self.app.on_startup
 
         async def start_safely(_app: web.Application) -> None:
             try:
@@ -152,7 +160,15 @@ class ComfyUI:
                 # An exception here would end ComfyUI.
                 log.exception("Unified API could not start")
 
-        self.app.on_startup.append(start_safely)
+        def stand_last() -> None:
+            if startup.frozen:
+                return
+            if start_safely in startup:
+                startup.remove(start_safely)
+            startup.append(start_safely)
+            asyncio.get_running_loop().call_later(LOADING_LOOK_SECONDS, stand_last)
+
+        stand_last()
 
     def start(self) -> None:
         """Begin to listen to ComfyUI. On its loop, once."""

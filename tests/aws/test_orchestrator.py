@@ -123,6 +123,19 @@ async def test_what_was_accepted_by_a_process_that_died_is_sent(
     assert deployment.count() == 1
 
 
+async def test_without_keys_it_refuses_what_a_proxy_passes_on(start: Start) -> None:
+    url = f"{(await start()).url}/api/v1/jobs"
+
+    async with aiohttp.ClientSession() as session:
+        direct = await session.get(url)
+        forwarded = await session.get(url, headers={"X-Forwarded-For": "203.0.113.7"})
+        told = await forwarded.json()
+
+    assert (direct.status, forwarded.status) == (200, 503)
+    assert told["code"] == "auth_not_configured"
+    assert "UNIFIED_API_KEYS" in told["detail"]
+
+
 async def test_a_request_under_way_is_answered_when_it_is_told_to_end(
     start: Start, proxy: FaultProxy, deployment: Deployment
 ) -> None:

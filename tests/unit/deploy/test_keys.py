@@ -84,7 +84,7 @@ def test_a_key_is_kept_as_a_hash_and_for_the_owner_alone(clone: Clone, user_fold
     file = keys_in(user_folder)
     assert secret not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in file.parent.iterdir()] == ["keys.json"]
+    assert {path.name for path in file.parent.iterdir()} == {"keys.json", "keys-required.json"}
 
 
 def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder: Path) -> None:
@@ -144,8 +144,67 @@ def test_without_its_last_key_the_door_stays_shut(clone: Clone, user_folder: Pat
 
     done = clone.key("revoke", "ci", *at)
 
-    assert "Delete" in done.stdout
+    assert "every request is refused" in done.stdout
+    assert "key open" in done.stdout
     assert keyring_of(user_folder).is_required
+
+
+@pytest.mark.parametrize("verb", [("add", "ci"), ("add", "ci", "--scopes", "admin")])
+def test_a_file_that_vanishes_leaves_keys_required(
+    clone: Clone, user_folder: Path, verb: tuple[str, ...]
+) -> None:
+    at = ("--user-folder", str(user_folder))
+    clone.key(*verb, *at)
+    keys_in(user_folder).unlink()
+
+    listed = clone.key("list", *at)
+
+    assert "every request is refused" in listed.stderr
+    assert keyring_of(user_folder).lack
+
+
+def test_a_folder_that_vanishes_leaves_keys_required(clone: Clone, user_folder: Path) -> None:
+    clone.key("add", "ci", "--user-folder", str(user_folder))
+    shutil.rmtree(keys_in(user_folder).parent)
+
+    assert keyring_of(user_folder).lack
+
+
+def test_one_command_does_away_with_keys(clone: Clone, user_folder: Path) -> None:
+    at = ("--user-folder", str(user_folder))
+    clone.key("add", "ci", *at)
+
+    told = clone.key("open", *at)
+    before = keyring_of(user_folder)
+    done = clone.key("open", "--yes", *at)
+    after = keyring_of(user_folder)
+
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "deletes all keys" in told.stderr
+    assert "--yes" in told.stderr
+    assert (before.is_required, before.lack) == (True, None)
+    assert done.returncode == 0
+    assert not after.is_required
+    assert "No keys remain" not in clone.key("list", *at).stderr
+
+
+def test_a_key_that_is_made_after_that_is_remembered_again(clone: Clone, user_folder: Path) -> None:
+    at = ("--user-folder", str(user_folder))
+    clone.key("add", "ci", *at)
+    clone.key("open", "--yes", *at)
+
+    clone.key("add", "ci", *at)
+    keys_in(user_folder).unlink()
+
+    assert keyring_of(user_folder).lack
+
+
+def test_a_server_cannot_be_opened_where_there_is_none(clone: Clone, tmp_path: Path) -> None:
+    done = clone.key("open", "--yes", "--user-folder", str(tmp_path / "mistyped"))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There is no folder" in done.stderr
+    assert not (tmp_path / "mistyped").exists()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +225,7 @@ def test_without_its_last_key_the_door_stays_shut(clone: Clone, user_folder: Pat
         (("renew", "unknown"), "no key"),
         (("revoke", "unknown"), "no key"),
         (("revoke", "known", "--former"), "one key known only"),
+        (("open",), "run it again with --yes"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(

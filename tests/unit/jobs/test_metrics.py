@@ -22,7 +22,7 @@ from unified_api.jobs.metrics import OTHER, Metrics, WorkMetrics
 from unified_api.jobs.offer import Offer
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending
-from unified_api.routes import lock, mount
+from unified_api.routes import Lock, mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.listener import application
 from unified_api.routes.service import Surface
@@ -459,7 +459,7 @@ def serve(aiohttp_client, engine):
         if where != ON_A_PORT_OF_ITS_OWN:
             mount(app, engine, made)
         if where == LOCKED:
-            lock(app, made)
+            Lock(lambda: app)
         return await aiohttp_client(app)
 
     return start

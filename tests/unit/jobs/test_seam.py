@@ -8,6 +8,7 @@ from unified_api.jobs.errors import (
     WorkflowInvalid,
 )
 
+from ..fake_host import until
 from ..planted_comfyui import GRAPH, OldQueue, Planted
 
 # The queue
@@ -207,6 +208,23 @@ async def test_a_start_is_called_once_before_anything_is_served(seam, planted, a
     await aiohttp_client(planted.server.app)
 
     assert calls == [1]
+
+
+async def test_the_start_comes_after_what_custom_nodes_add_later(seam, planted, aiohttp_client):
+    calls, app = [], planted.server.app
+
+    async def start():
+        calls.append("ours")
+
+    async def other(_app):
+        calls.append("theirs")
+
+    seam.ComfyUI().on_startup(start)
+    app.on_startup.append(other)
+    await until(lambda: app.on_startup[-1] is not other)
+    await aiohttp_client(app)
+
+    assert calls == ["theirs", "ours"]
 
 
 async def test_the_plugin_has_no_nodes(seam):

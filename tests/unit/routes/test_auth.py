@@ -212,9 +212,6 @@ async def test_the_first_key_closes_a_door_that_was_open(door, tmp_path):
     filed(file, key("bob"))
     assert await status_for(client, "ann") == 401
 
-    file.unlink()
-    assert await status_for(client, "ann") == 200
-
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"null", b'{"a": 1}', b'[{"name": "a"}]', b"\xff", b'[{"name": "a b"}]']
@@ -241,7 +238,7 @@ async def test_a_file_that_breaks_shuts_out_those_it_let_in(door, tmp_path):
 
     file.write_bytes(b"{")
 
-    assert await status_for(client, "ann") == 401
+    assert await status_for(client, "ann") == 503
 
 
 async def test_a_file_that_cannot_be_looked_at_lets_nobody_in(door, tmp_path):
@@ -249,28 +246,28 @@ async def test_a_file_that_cannot_be_looked_at_lets_nobody_in(door, tmp_path):
     file.symlink_to(file)
     client = await door(keyring=Keyring(file=file))
 
-    assert await status_for(client, "ann") == 401
+    assert await status_for(client, "ann") == 503
 
 
 async def test_a_folder_in_place_of_the_file_lets_nobody_in(door, tmp_path):
     (tmp_path / "keys.json").mkdir()
     client = await door(keyring=Keyring(file=tmp_path / "keys.json"))
 
-    assert await status_for(client, "ann") == 401
+    assert await status_for(client, "ann") == 503
 
 
 async def test_a_file_without_keys_lets_nobody_in(door, tmp_path):
     filed(tmp_path / "keys.json")
     client = await door(keyring=Keyring(file=tmp_path / "keys.json"))
 
-    assert await status_for(client, "ann") == 401
+    assert await status_for(client, "ann") == 503
 
 
 async def test_a_file_that_is_mended_counts_again(door, tmp_path):
     file = tmp_path / "keys.json"
     file.write_bytes(b"{")
     client = await door(keyring=Keyring(file=file))
-    assert await status_for(client, "ann") == 401
+    assert await status_for(client, "ann") == 503
 
     filed(file, key("ann"))
 
@@ -351,7 +348,7 @@ async def test_what_a_late_read_found_does_not_count(door, tmp_path):
     os.mkfifo(file)
     keyring = Keyring(file=file, read_seconds=0.2)
     client = await door(keyring=keyring)
-    assert await status_for(client, "bob") == 401
+    assert await status_for(client, "bob") == 503
 
     # The disk answers, and only then bob's key is taken away.
     await asyncio.to_thread(file.write_text, f"[{key('bob').model_dump_json()}]")

@@ -9,8 +9,9 @@ from hashlib import sha256
 import aiohttp
 import pytest
 from aiohttp import FormData, web
+from multidict import CIMultiDict
 from unified_api.jobs.keys import Key
-from unified_api.routes import Listener, lock, mount
+from unified_api.routes import Listener, Lock, mount
 from unified_api.routes.auth import Keyring
 from unified_api.routes.service import Surface
 
@@ -133,6 +134,25 @@ async def test_its_own_address_decides_whether_it_is_open(listen, ask, host, ano
         reply = await ask("GET", f"http://127.0.0.1:{listener.port}{PREFIX}/jobs")
 
         assert reply.status == status
+
+
+@pytest.mark.parametrize(
+    ("public_url", "headers", "anonymous", "status"),
+    [
+        (None, {}, 0, 200),
+        (None, {"X-Forwarded-For": "203.0.113.7"}, 0, 503),
+        (None, {"X-Forwarded-For": "203.0.113.7"}, 1, 200),
+        ("https://api.example.org", {}, 0, 503),
+        ("https://api.example.org", {"Host": "api.example.org"}, 0, 503),
+        ("https://api.example.org", {"Host": "api.example.org"}, 1, 200),
+    ],
+)
+async def test_there_too_a_proxy_needs_a_key(listen, ask, public_url, headers, anonymous, status):
+    listener = await listen(surface=Surface("1", public_url=public_url), allow_anonymous=anonymous)
+
+    reply = await ask("GET", f"{listener.url}{PREFIX}/jobs", headers=headers)
+
+    assert reply.status == status
 
 
 async def test_keys_count_there_too(listen, ask):
@@ -287,7 +307,7 @@ def comfyui(aiohttp_client, engine):
         app.add_routes([web.get("/ws", websocket)])
         made = Surface("1", keyring=keyring, is_locked=True, **surface)
         mount(app, engine, made)
-        lock(app, made)
+        Lock(lambda: app)
         return await aiohttp_client(app)
 
     return start
@@ -369,14 +389,25 @@ async def test_our_own_routes_ask_for_their_own_scopes(comfyui):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}],
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "Same-Site"},
+        {"Sec-Fetch-Site": "something-new"},
+        {"Sec-Fetch-Site": ""},
+        CIMultiDict([("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")]),
+    ],
 )
 async def test_a_password_that_the_browser_remembers_serves_no_other_page(comfyui, headers):
     client = await comfyui()
 
-    remembered = await client.post("/prompt", headers={**basic(SECRET), **headers})
+    given = CIMultiDict([*basic(SECRET).items(), *headers.items()])
+
+    remembered = await client.post("/prompt", headers=given)
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        await client.ws_connect("/ws", headers={**basic(SECRET), **headers})
+        await client.ws_connect("/ws", headers=given)
 
     assert (remembered.status, refused.value.status) == (403, 403)
 
@@ -397,16 +428,20 @@ async def test_the_lock_comes_before_whatever_else_may_answer(aiohttp_client, en
     app = web.Application(middlewares=[hasty])
     made = Surface("1", keyring=KEYRING)
     mount(app, engine, made)
-    lock(app, made)
+    Lock(lambda: app)
 
     assert (await (await aiohttp_client(app)).get("/")).status == 401
 
 
-async def test_the_editor_may_use_it(comfyui):
+@pytest.mark.parametrize(
+    "site", [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}]
+)
+async def test_the_editor_may_use_it(comfyui, site):
     client = await comfyui()
-    own = {"Origin": str(client.make_url("/")).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    own = {"Origin": str(client.make_url("/")).rstrip("/"), **site}
 
     assert (await client.post("/prompt", headers={**basic(SECRET), **own})).status == 200
+    assert (await client.get("/", headers={**basic(SECRET), **site})).status == 200
 
 
 async def test_a_lock_without_a_key_says_how_to_make_one(comfyui):
@@ -417,6 +452,20 @@ async def test_a_lock_without_a_key_says_how_to_make_one(comfyui):
     assert reply.status == 503
     assert "./install.sh key add" in await reply.text()
     assert (await client.get("/health")).status == 200
+
+
+async def test_a_lock_whose_keys_are_gone_says_so(comfyui, tmp_path):
+    file = tmp_path / "keys.json"
+    file.write_text("[]")
+    client = await comfyui(keyring=Keyring(file=file))
+
+    revoked = await client.get("/", headers=basic(SECRET))
+    file.unlink()
+    gone = await client.get("/", headers=basic(SECRET))
+
+    assert (revoked.status, gone.status) == (503, 503)
+    assert "restore keys.json" in await gone.text()
+    assert "WWW-Authenticate" not in gone.headers
 
 
 async def test_the_lock_is_not_opened_by_what_a_page_may_do_elsewhere(comfyui):
