@@ -361,7 +361,7 @@ async def test_what_was_told_of_a_deleted_job_is_not_shown_of_a_task_of_its_id(
         async def save(self, job):
             return True
 
-    task = Job(job_id=deleted.job_id, workflow="draw", parameters={"seed": 1}, created_at=1.0)
+    task = job(deleted.job_id).model_copy(update={"parameters": {"seed": 1}}).fetching(now=2.0)
     await engine.guests.take_over(task, Home(), lambda: None, table="t")
     await bench.ended(engine, task)
     await bench.until(lambda: len(receiver.told) == 4)
