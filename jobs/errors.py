@@ -13,7 +13,7 @@ UnifiedApiError
     ├── InputFetchFailed · InputInvalid · ForbiddenSource · ConversionFailed
     ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
     ├── Interrupted · TimedOut · PromptVanished
-    ├── Unfit · NoWorker · DeadlineExceeded
+    ├── Unfit · NoWorker · IdTaken · DeadlineExceeded
     ├── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
     └── StorageDenied · StorageUnreachable · ObjectTaken · ObjectUnknown
 """
@@ -326,6 +326,12 @@ class NoWorker(JobFailed):
     """No worker that got the task can run its workflow."""
 
     code = "no_worker"
+
+
+class IdTaken(JobFailed):
+    """The task has the id of a job of the worker's own. Send it again with another id."""
+
+    code = "id_taken"
 
 
 class DeadlineExceeded(JobFailed):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from uuid import UUID
 
-from .errors import InvalidParameters, UnhealthyWorkflow
+from .errors import IdTaken, InvalidParameters, UnhealthyWorkflow
 from .extras import split
 from .job import Job
 from .reception import Reception
@@ -44,12 +45,25 @@ class Guests:
                 f"This machine does not take what is asked for: {faults}"
             ) from refusal
 
-    async def take_over(self, job: Job, keeper: Keeper, moved: Callable[[], None]) -> Run:
-        """Work on a job that `keeper` keeps. What an earlier attempt rendered here is used."""
+    async def is_id_taken(self, task_id: str) -> bool:
+        """Whether a job has this id that was submitted here, which no task may replace."""
+        # There are disks to which capitals make no difference.
+        known = [await self._shop.store.get(each) for each in {task_id, _canonical(task_id)}]
+        return any(job is not None and not job.is_shared for job in known)
+
+    async def take_over(
+        self, job: Job, keeper: Keeper, moved: Callable[[], None], *, table: str
+    ) -> Run:
+        """Work on a job that `keeper` keeps, in the table with this digest of its name.
+
+        What an earlier attempt rendered here is used. Raises IdTaken.
+        """
         known = await self._shop.store.get(job.job_id)
-        is_same = known is not None and known.attempt == job.attempt
-        job = job.shared(rendered=known.rendered if known and is_same else ())
-        await self._shop.store.adopt(job)
+        job = job.shared(table=table)
+        if known and _is_same_attempt(known, job):
+            job = job.shared(table=table, rendered=known.rendered)
+        if not await self._shop.store.adopt(job):
+            raise IdTaken()
         return self._runs.begin(job, _Both(keeper, self._shop.store), moved)
 
     async def let_go(self, job_id: str) -> None:
@@ -87,6 +101,20 @@ class _Both:
             return await self._store.save(job)
         await self._store.forget(job.job_id)
         return True
+
+
+def _canonical(task_id: str) -> str:
+    """As ids are written here, if it is a UUID in any spelling."""
+    try:
+        return str(UUID(task_id))
+    except ValueError:
+        return task_id
+
+
+def _is_same_attempt(known: Job, job: Job) -> bool:
+    """Earlier versions did not tell of which table it was."""
+    is_of_table = known.is_shared and known.table in (None, job.table)
+    return is_of_table and known.attempt == job.attempt
 
 
 def _is_recent(job: Job) -> bool:

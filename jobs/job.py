@@ -145,6 +145,15 @@ class Job(Value):
     error_detail: ErrorDetail | None = None
     #: Taken from a queue that others take from too: this machine works on it, but does not keep it.
     is_shared: bool = False
+    #: The digest of the name of the task table that keeps it; earlier versions told none.
+    table: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it was submitted. Jobs of different sources may have the same id."""
+        if not self.is_shared:
+            return "http"
+        return "queue" if self.table is None else f"queue-{self.table}"
 
     @property
     def next_prompt_id(self) -> str:
@@ -213,10 +222,10 @@ class Job(Value):
             status=Status.CANCELLED, stage=None, due=None, rendered=(), finished_at=now
         )
 
-    def shared(self, *, rendered: tuple[Rendered, ...] = ()) -> Job:
+    def shared(self, *, table: str | None = None, rendered: tuple[Rendered, ...] = ()) -> Job:
         """As a machine takes it up that does not keep it, perhaps with what it rendered before."""
         stage = Stage.PUBLISHING if rendered else self.stage
-        return self._with(is_shared=True, due=None, rendered=rendered, stage=stage)
+        return self._with(is_shared=True, table=table, due=None, rendered=rendered, stage=stage)
 
     def put_back(self, *, due: float) -> Job:
         """To be run again from the start. Still `processing`: a status never goes back."""

@@ -41,7 +41,7 @@ class LocalResults:
 
     async def find(self, job: Job) -> tuple[Output, ...] | None:
         """What was published for a job, if it was."""
-        return await off_loop(self._read, job.job_id)
+        return await off_loop(self._read, job)
 
     async def publish(self, job: Job) -> tuple[Output, ...]:
         """Publish the rendered files of a job; what was published before stays as it is.
@@ -56,11 +56,11 @@ class LocalResults:
     async def remove(self, job: Job) -> None:
         """Delete what was published for a job. May raise OSError."""
         with suppress(FileNotFoundError):
-            await off_loop(shutil.rmtree, self._folder / job.job_id)
+            await off_loop(shutil.rmtree, self._home(job))
 
     def path(self, job: Job, number: int) -> Path:
         """The file of one output of a completed job."""
-        return self._folder / job.job_id / _file_name(job.outputs, number)
+        return self._home(job) / _file_name(job.outputs, number)
 
     async def read(self, job: Job, number: int) -> bytes:
         """The content of one output of a completed job. Raises UnknownOutput."""
@@ -74,11 +74,15 @@ class LocalResults:
         return None
 
     def _publish(self, job: Job) -> tuple[Output, ...]:
-        published = self._read(job.job_id)
+        published = self._read(job)
         if published is not None:
             return published
-        part = self._folder / f".{job.job_id}.part"
+        target = self._home(job)
+        part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
+        # Never the folder of all results: where that is missing, a disk is.
+        if part.parent != self._folder:
+            part.parent.mkdir(exist_ok=True)
         part.mkdir()
         if not all(map(_is_intact, job.rendered)):
             raise OutputLost()
@@ -87,18 +91,22 @@ class LocalResults:
             _link(file.path, part / _file_name(outputs, number))
         (part / MANIFEST).write_bytes(_outputs.dump_json(outputs))
         _flush(*part.iterdir(), part)
-        target = self._folder / job.job_id
         # Without its list it is nothing: half deleted, or somebody else's.
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
-        _flush(self._folder)
+        _flush(*{target.parent, self._folder})
         return outputs
 
-    def _read(self, job_id: str) -> tuple[Output, ...] | None:
+    def _read(self, job: Job) -> tuple[Output, ...] | None:
         try:
-            return _outputs.validate_json((self._folder / job_id / MANIFEST).read_bytes())
+            return _outputs.validate_json((self._home(job) / MANIFEST).read_bytes())
         except FileNotFoundError:
             return None
+
+    def _home(self, job: Job) -> Path:
+        """Apart for tasks of a queue: one may have the id of a job that was submitted here."""
+        is_apart = job.table is not None
+        return self._folder / job.source / job.job_id if is_apart else self._folder / job.job_id
 
 
 def chosen(produced: Sequence[Produced], named: Mapping[str, str]) -> list[tuple[str, Produced]]:

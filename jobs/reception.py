@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
+from .idempotency import IdempotencyKey
 from .job import Job, Submitted
 from .line import Waiting
-from .request import JobRequest
+from .request import ID_IN_USE, JobRequest
 from .workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,16 @@ class Reception:
     ) -> Submitted:
         """Accept a job: it is on disk when this returns. See Engine.submit for what it raises."""
         request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
-        if request.may_be_replay and (earlier := await self._stored(request.job_id)):
+        if earlier := await self._earlier(request):
             return request.replay(earlier)
         self._check_open()
         job = await self.draft(request)
-        if await self._insert(job):
+        if await self._insert(job, request.idempotency_key):
             return Submitted(job, is_replay=False)
         # Somebody with the same key was faster.
-        return request.replay(await self._stored(job.job_id) or job)
+        if earlier := await self._earlier(request):
+            return request.replay(earlier)
+        raise StorageUnavailable(ID_IN_USE)
 
     async def draft(self, request: JobRequest) -> Job:
         """The job of a request, without accepting it."""
@@ -61,16 +64,22 @@ class Reception:
         if len(self._shop.line) >= self._shop.settings.max_pending:
             raise QueueFull()
 
-    async def _stored(self, job_id: str) -> Job | None:
+    async def _earlier(self, request: JobRequest) -> Job | None:
+        """The job that was accepted for the same key, by this version or an earlier one."""
+        if (key := request.idempotency_key) is None:
+            return None
         try:
-            return await self._shop.store.get(job_id)
+            if job := await self._shop.store.of_key(key.digest):
+                return job
+            former = await self._shop.store.get(key.former_job_id)
         except sqlite3.Error as error:
             log.exception("the job store could not be read")
             raise StorageUnavailable() from error
+        return former if former and request.is_former(former) else None
 
-    async def _insert(self, job: Job) -> bool:
+    async def _insert(self, job: Job, key: IdempotencyKey | None) -> bool:
         try:
-            is_new = await self._shop.store.insert(job)
+            is_new = await self._shop.store.insert(job, key=key.digest if key else None)
         except sqlite3.Error as error:
             log.exception("a job could not be stored")
             raise StorageUnavailable() from error

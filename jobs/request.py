@@ -7,20 +7,21 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from ..workflows import Workflow
-from .errors import IdempotencyKeyReused, InvalidParameters
+from .errors import IdempotencyKeyReused, InvalidParameters, StorageUnavailable
 from .extras import split
+from .idempotency import IdempotencyKey
 from .job import Job, Priority, Submitted
 from .sources import Embedded, source_of
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
 SEEDS = 2**53
-#: The space of the ids that idempotency keys make.
-IDEMPOTENCY = UUID("6f0b9a3e-6f0d-4c1e-9b53-5a1f0d2b7c11")
+
+ID_IN_USE = "The job was not accepted, since its id is in use already. Send the request again."
 
 #: Stores a picture and returns the reference to it.
 Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
@@ -34,6 +35,7 @@ class JobRequest:
     slug: str
     body: Mapping[str, Any]
     owner: str | None = None
+    idempotency_key: IdempotencyKey | None = None
     #: Given with an idempotency key: what a repeated request must equal.
     fingerprint: str | None = None
     #: When the job is to be done, in seconds since the epoch.
@@ -50,22 +52,40 @@ class JobRequest:
         idempotency_key: str | None,
         cancel_after: float | None = None,
     ) -> JobRequest:
-        """A repeated request cannot make a second job: its id is the same."""
-        deadline = None if cancel_after is None else time.time() + cancel_after
+        """The id is random: whoever knows the idempotency key does not know the id."""
+        request = cls(
+            str(uuid4()),
+            slug,
+            body,
+            owner,
+            deadline=None if cancel_after is None else time.time() + cancel_after,
+        )
         if idempotency_key is None:
-            return cls(str(uuid4()), slug, body, owner, deadline=deadline)
-        job_id = str(uuid5(IDEMPOTENCY, f"{owner or ''}\n{idempotency_key}"))
-        return cls(job_id, slug, body, owner, _fingerprint(slug, body), deadline)
-
-    @property
-    def may_be_replay(self) -> bool:
-        return self.fingerprint is not None
+            return request
+        return replace(
+            request,
+            idempotency_key=IdempotencyKey.of(idempotency_key, owner),
+            fingerprint=_fingerprint(slug, body),
+        )
 
     def replay(self, earlier: Job) -> Submitted:
-        """The job of the same id that is there already. Raises IdempotencyKeyReused."""
+        """The answer to a repeated request, whose job is there already.
+
+        Raises IdempotencyKeyReused if the request was another one, StorageUnavailable if it has
+        no key, so that the job is somebody else's.
+        """
+        if self.idempotency_key is None:
+            raise StorageUnavailable(ID_IN_USE)
         if earlier.fingerprint != self.fingerprint:
             raise IdempotencyKeyReused()
         return Submitted(earlier, is_replay=True)
+
+    def is_former(self, found: Job) -> bool:
+        """Whether a job with the former id of the key was made for it by an earlier version.
+
+        Anybody who can send a task to a queue can give it this id.
+        """
+        return found.owner == self.owner and found.fingerprint is not None and not found.is_shared
 
     async def job(self, workflow: Workflow, keep: Keep) -> Job:
         """The job to accept: its seed and defaults are fixed, its embedded pictures kept.

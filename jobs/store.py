@@ -86,14 +86,25 @@ CREATE INDEX jobs_by_owner_and_workflow ON jobs (owner, workflow, sequence);
 CREATE INDEX jobs_by_workflow_and_status ON jobs (workflow, status, sequence);
 CREATE INDEX jobs_by_all ON jobs (owner, workflow, status, sequence);
 """
+#: The digest of the idempotency key that a job was submitted with.
+IDEMPOTENT = """
+ALTER TABLE jobs ADD COLUMN idempotency TEXT;
+CREATE UNIQUE INDEX jobs_by_idempotency ON jobs (idempotency) WHERE idempotency IS NOT NULL;
+"""
 #: What makes each version out of the one before.
-VERSIONS = (JOBS, outbox.SCHEMA, TIMES, RANKED, INDEXED + outbox.INDEXED)
+VERSIONS = (JOBS, outbox.SCHEMA, TIMES, RANKED, INDEXED + outbox.INDEXED, IDEMPOTENT)
 
 #: The order in which waiting jobs are taken up.
 TURNS = "rank, sequence"
-COLUMNS = ("job_id", "workflow", "status", "owner", "due", "rank", "document")
+COLUMNS = ("job_id", "workflow", "status", "owner", "due", "rank", "document", "idempotency")
 INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({marks(COLUMNS)})"
-
+#: Of a job that is kept elsewhere: what is new of it.
+RENEWED = ", ".join(
+    f"{name} = excluded.{name}"
+    for name in ("workflow", "status", "owner", "due", "rank", "document")
+)
+#: Only such jobs are kept elsewhere.
+IS_SHARED = "json_extract(jobs.document, '$.is_shared')"
 
 #: So many jobs are read together where many are.
 JOBS_AT_ONCE = 100
@@ -167,9 +178,12 @@ class Store:
         await self._reader.close()
         await self._lane.close()
 
-    async def insert(self, job: Job) -> bool:
-        """Commit a new job. False if there is one of this id, which then stays as it is."""
-        return await self._write(f"{INSERT} ON CONFLICT (job_id) DO NOTHING", _row(job))
+    async def insert(self, job: Job, *, key: str | None = None) -> bool:
+        """Commit a new job, and with it the digest of its idempotency key.
+
+        False if there is one of this id or this key, which then stays as it is.
+        """
+        return await self._write(f"{INSERT} ON CONFLICT DO NOTHING", _row(job, key))
 
     async def save(self, job: Job) -> bool:
         """Commit a job's new state. False if it has a final one already, which then stays."""
@@ -179,11 +193,13 @@ class Store:
             self._news(job) if job.status.is_final else [],
         )
 
-    async def adopt(self, job: Job) -> None:
-        """Commit the state of a job that is kept elsewhere, whatever is known of it here."""
-        await self._write(
-            f"{INSERT} ON CONFLICT (job_id)"
-            " DO UPDATE SET status = excluded.status, due = NULL, document = excluded.document",
+    async def adopt(self, job: Job) -> bool:
+        """Commit the state of a job that is kept elsewhere, whatever is known of it here.
+
+        False if a job of this id was submitted here, which then stays as it is.
+        """
+        return await self._write(
+            f"{INSERT} ON CONFLICT (job_id) DO UPDATE SET {RENEWED} WHERE {IS_SHARED}",
             _row(job),
             # Of a later attempt, another machine may have told the start.
             self._news(job) if not job.attempt else [],
@@ -196,8 +212,10 @@ class Store:
             self.outbox.news.set()
 
     async def forget(self, job_id: str) -> None:
-        """Delete a job that has not ended."""
-        await self._write(f"DELETE FROM jobs WHERE job_id = ? AND {UNFINISHED}", (job_id,))
+        """Delete a job that is kept elsewhere and has not ended."""
+        await self._write(
+            f"DELETE FROM jobs WHERE job_id = ? AND {UNFINISHED} AND {IS_SHARED}", (job_id,)
+        )
 
     async def cancel(self, job_id: str, *, now: float) -> Job | None:
         """Cancel a job that nobody works on; None if there is none of this id."""
@@ -229,6 +247,11 @@ class Store:
 
     async def get(self, job_id: str) -> Job | None:
         found = await self._read("SELECT document FROM jobs WHERE job_id = ?", (job_id,))
+        return _job(found[0][0]) if found else None
+
+    async def of_key(self, key: str) -> Job | None:
+        """The job that was submitted with an idempotency key, by the digest of that."""
+        found = await self._read("SELECT document FROM jobs WHERE idempotency = ?", (key,))
         return _job(found[0][0]) if found else None
 
     async def remove(self, job_ids: Sequence[str]) -> None:
@@ -417,9 +440,9 @@ def _take(
     return job
 
 
-def _row(job: Job) -> tuple[Any, ...]:
+def _row(job: Job, key: str | None = None) -> tuple[Any, ...]:
     known = (job.job_id, job.workflow, job.status.value, job.owner, job.due)
-    return (*known, RANKS[job.priority], job.model_dump_json())
+    return (*known, RANKS[job.priority], job.model_dump_json(), key)
 
 
 def _job(document: str) -> Job:

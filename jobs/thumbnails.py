@@ -126,5 +126,5 @@ def _is_fit(output: Output) -> bool:
 
 
 def _key(job: Job, output: Output) -> str:
-    """Of job and content: an idempotency key gives the id of a deleted job to another one."""
+    """Of job and content: a task may come by the id of a deleted job."""
     return hashlib.sha256(f"{job.job_id}/{output.sha256}".encode()).hexdigest()

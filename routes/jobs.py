@@ -11,6 +11,7 @@ from aiohttp import web
 from ..jobs.errors import InvalidQuery
 from ..jobs.job import Status, Submitted, rfc3339
 from ..jobs.keys import Scope
+from ..jobs.notify.notices import webhook_ids_of
 from ..jobs.rehearsal import pass_over, rehearse
 from ..jobs.selection import Selection
 from ..workflows import Workflow
@@ -110,8 +111,8 @@ async def read_all(request: web.Request) -> web.Response:
 
 async def deliveries(request: web.Request) -> web.Response:
     job, _ = await own_job(request)
-    tries = await service_of(request).deliveries(job.job_id)
-    data = [{**one.model_dump(), "at": rfc3339(one.at)} for one in tries]
+    tries, known = await service_of(request).deliveries(job.job_id), webhook_ids_of(job)
+    data = [{**one.model_dump(), "at": rfc3339(one.at)} for one in tries if one.webhook_id in known]
     return web.json_response({"data": data}, headers={"Cache-Control": "no-store"})
 
 

@@ -36,8 +36,10 @@ THROTTLES = {
     "TransactionConflictException",
 }
 CONDITION_FAILED = "ConditionalCheckFailedException"
+#: A transaction was refused, for one of its conditions or for somebody else's write.
+CANCELLED = "TransactionCanceledException"
 #: Refusals that were asked for: nothing is wrong.
-REFUSALS = {CONDITION_FAILED, "TransactionCanceledException"}
+REFUSALS = {CONDITION_FAILED, CANCELLED}
 #: Somebody writes the same item in a transaction. boto3 does not try that again by itself.
 CONFLICT = "TransactionConflictException"
 CONFLICT_PAUSES = (0.01, 0.03, 0.1, 0.3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Dispatcher:
         StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
-        if request.may_be_replay and (earlier := await self._find(request.job_id)):
+        if earlier := await self._earlier(request):
             return await self._replay(request, earlier)
         if self._bridge.queues.problem:
             raise NotReady(self._bridge.queues.problem)
@@ -102,8 +102,9 @@ class Dispatcher:
         job = await request.job(self.offer.healthy(slug), self.keep_upload)
         if not self._bridge.outbox.can_send(job):
             raise BodyTooLarge(TOO_LARGE)
+        key = request.idempotency_key
         with _table_errors():
-            faster = await self._bridge.table.put_new(job)
+            faster = await self._bridge.table.put_new(job, key=key.digest if key else None)
         if faster:
             return await self._replay(request, faster)
         self._backlog.add()
@@ -294,6 +295,23 @@ class Dispatcher:
             return None
         with _table_errors():
             return await self._bridge.table.get(job_id)
+
+    async def _earlier(self, request: JobRequest) -> Record | None:
+        """The task that was accepted for the same key, by this version or an earlier one."""
+        if (key := request.idempotency_key) is None:
+            return None
+        with _table_errors():
+            found, former = await asyncio.gather(
+                self._bridge.table.of_key(key.digest), self._former(key.former_job_id)
+            )
+        if found or former is None:
+            return found
+        return former if former.is_deleted or request.is_former(former.job) else None
+
+    async def _former(self, task_id: str) -> Record | None:
+        with suppress(UnreadableItem):
+            return await self._bridge.table.get(task_id)
+        return None
 
     async def _replay(self, request: JobRequest, earlier: Record) -> Submitted:
         if earlier.is_deleted:

@@ -18,6 +18,7 @@ from typing import Any
 from ..jobs.errors import (
     CrashLoop,
     DeadlineExceeded,
+    IdTaken,
     InputInvalid,
     InvalidParameters,
     JobFailed,
@@ -44,6 +45,10 @@ from .message import MalformedTask, TaskMessage, UnknownVersion
 from .task_item import UnreadableItem
 
 log = logging.getLogger(__name__)
+
+STORE_FAILED = "The job store of this worker failed: {}"
+#: What makes the message of an ended task worth a look.
+QUARANTINED = (CrashLoop.code, NoWorker.code, IdTaken.code)
 
 
 class NoTask(JobFailed):
@@ -125,16 +130,38 @@ class Holding:
             await self._inbox.quarantine(self._message, str(defect))
 
     async def _attend(self, task: TaskMessage) -> None:
-        at_work = self._desk.at_work
-        if task.task_id in at_work:
+        if await self._is_id_taken(task.task_id):
+            await self._refuse(task, IdTaken())
+            return
+        # There are disks to which capitals make no difference.
+        at_work, place = self._desk.at_work, task.task_id.lower()
+        if place in at_work:
             # A copy, or the message was lost hold of. Two runs of a task would share their files.
             await self._put_off(max(self._desk.hold_seconds, self._pause))
             return
-        at_work.add(task.task_id)
+        at_work.add(place)
         try:
             await self._claim(*await self._draft(task))
         finally:
-            at_work.discard(task.task_id)
+            at_work.discard(place)
+
+    async def _is_id_taken(self, task_id: str) -> bool:
+        """Raises HandedBack if that cannot be told."""
+        try:
+            return await self._desk.on_engine(self._desk.engine.guests.is_id_taken(task_id))
+        except sqlite3.Error as error:
+            raise HandedBack(STORE_FAILED.format(error)) from error
+
+    async def _refuse(self, task: TaskMessage, refusal: JobFailed) -> None:
+        """Fail a task that must not run here, if the table has it and nobody holds it.
+
+        No webhook is told: receivers would take it for news of the job that has this id here.
+        """
+        log.error("task %s is refused: %s", task.task_id, refusal)
+        if await self._desk.table.abandon(task.task_id, refusal):
+            count = partial(self._desk.engine.metrics.count_end, task.workflow, Status.FAILED)
+            post(self._desk.engine_loop, count)
+        await self._inbox.quarantine(self._message, str(refusal))
 
     async def _draft(self, task: TaskMessage) -> tuple[Job, JobFailed | None]:
         """The job that is asked for, and why no worker could run it.
@@ -229,14 +256,18 @@ class Holding:
             await self._dismiss(job)
 
     async def _run(self, claim: Claim, keeper: TaskKeeper, *, claimed: float) -> None:
-        engine, loop = self._desk.engine, asyncio.get_running_loop()
+        guests = self._desk.engine.guests
+        moved = partial(post, asyncio.get_running_loop(), self._moved)
         try:
             run = await self._desk.on_engine(
-                engine.guests.take_over(claim.job, keeper, partial(post, loop, self._moved))
+                guests.take_over(claim.job, keeper, moved, table=self._desk.table.digest)
             )
         except sqlite3.Error as error:
             await self._desk.table.hand_back(claim, reason="the worker's job store failed")
-            raise HandedBack(f"The job store of this worker failed: {error}") from error
+            raise HandedBack(STORE_FAILED.format(error)) from error
+        except IdTaken as refusal:
+            await self._end(keeper, claim.job.failed(refusal, now=time.time()))
+            return
         self._heart.keep(claim, run, claimed=claimed)
         self._moved()
         if self._is_released:
@@ -276,7 +307,7 @@ class Holding:
     async def _dismiss(self, job: Job) -> None:
         """The message of a job that has ended. If that fails, it comes again and is deleted."""
         code = job.error_detail.code if job.error_detail else None
-        if code in (CrashLoop.code, NoWorker.code):
+        if code in QUARANTINED:
             await self._inbox.quarantine(self._message, job.error or "")
         else:
             await self._inbox.delete(self._message)

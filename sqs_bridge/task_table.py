@@ -2,19 +2,27 @@
 
 Every write says on which condition it counts. boto3 repeats a call whose answer was lost, and the
 repetition is then refused; so a refusal that shows our own mark is success.
+
+An idempotency key is an item of its own in the same table, which names the task that has the key:
+its `task_id` is one that no message and no caller can name, and without `status` it is in no index.
+Task and key are stored by one transaction, so there is no moment at which a crash leaves one
+without the other: before it nothing is there, and after it a repeated request finds the task,
+which is sent by whoever finds it unsent. A key whose task has gone is free again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from ..jobs.errors import DeadlineExceeded, JobFailed
 from ..jobs.job import Job, Stage, Status
 from ..jobs.prompt import Progress
-from .aws import Aws
+from .aws import CONFLICT_PAUSES, Aws, AwsFailed
 from .claim import Claim, HeldByOther, Hold, Terminal
 from .dynamodb import Item, from_wire, setting, setting_once, spoken, to_wire
 from .task_item import UNSENT, Record, new_item, present_state, record_of, remains_of
@@ -25,6 +33,12 @@ LONGEST_WAIT_SECONDS = 14 * 86400
 
 #: No task has this id, so that an update of it changes nothing.
 NO_TASK = "/"
+#: The ids of the items of idempotency keys begin like this, and those of tasks do not.
+KEYS = "idempotency/"
+#: Longer than any task is kept, even one that is deleted on its last day.
+KEY_SECONDS = 2 * LONGEST_WAIT_SECONDS
+#: A table's name as far as others need to know it: which are the same.
+DIGEST_LENGTH = 12
 UNKNOWN = "attribute_not_exists(#task_id)"
 KNOWN = "attribute_exists(#task_id)"
 PENDING = "#status = :pending"
@@ -36,6 +50,8 @@ CLAIMABLE = f"{UNKNOWN} OR {FREE}"
 ENDED = "#status IN (:completed, :failed, :cancelled)"
 REMOVABLE = f"{ENDED} AND attribute_not_exists(#deleted)"
 STILL_MINE = f"#fence = :fence AND {PROCESSING}"
+#: Of an idempotency key: it still names the task that has gone.
+IS_FREE = "#job_id = :gone"
 
 #: What conditions compare with.
 STATUSES = {status.value: status.value for status in Status}
@@ -62,6 +78,8 @@ class TaskTable:
         retention_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        #: What becomes known of the table to those who read results.
+        self.digest = sha256(name.encode()).hexdigest()[:DIGEST_LENGTH]
         self._dynamodb = dynamodb
         self._name = name
         self._retention_seconds = retention_seconds
@@ -71,16 +89,22 @@ class TaskTable:
 
     async def get(self, task_id: str) -> Record | None:
         """As it is at this moment."""
-        answer = await self._dynamodb.call(
-            "get_item", TableName=self._name, Key=_key(task_id), ConsistentRead=True
-        )
-        return record_of(from_wire(answer["Item"])) if "Item" in answer else None
+        return _record(await self._item(task_id))
 
-    async def put_new(self, job: Job) -> Record | None:
-        """Store a job that is yet to be sent. An earlier one of its id stays and is returned."""
+    async def of_key(self, key: str) -> Record | None:
+        """The task that was accepted with an idempotency key, by the digest of that."""
+        holder = await self._holder(key)
+        return await self.get(holder) if holder else None
+
+    async def put_new(self, job: Job, *, key: str | None = None) -> Record | None:
+        """Store a job that is yet to be sent, and with it the digest of its idempotency key.
+
+        An earlier one of its id or its key stays and is returned.
+        """
         nonce = uuid4().hex
-        item = to_wire({**self._new_item(job), "enqueue": UNSENT, "nonce": nonce})
-        put = {"Item": item, "ConditionExpression": UNKNOWN, **spoken({}, UNKNOWN)}
+        put = _put({**self._new_item(job), "enqueue": UNSENT, "nonce": nonce}, UNKNOWN)
+        if key is not None:
+            return await self._put_with_key(put, job, key)
         earlier = _record((await self._puts.together(put)).item)
         return earlier if earlier and earlier.item.get("nonce") != nonce else None
 
@@ -172,8 +196,7 @@ class TaskTable:
         now, nonce = self._clock(), uuid4().hex
         until = int(now + LONGEST_WAIT_SECONDS)
         sets = {"updated_at": int(now), "expires_at": until, "nonce": nonce}
-        item = to_wire({**remains_of(record.item), **sets})
-        put = {"Item": item, "ConditionExpression": REMOVABLE, **spoken(STATUSES, REMOVABLE)}
+        put = _put({**remains_of(record.item), **sets}, REMOVABLE, **STATUSES)
         counted, earlier = await self._puts.alone(put)
         return counted or (earlier is not None and earlier.get("nonce") == nonce)
 
@@ -184,6 +207,42 @@ class TaskTable:
     async def abandon(self, task_id: str, error: JobFailed) -> Item | None:
         """Fail a task that nobody holds; its item then. None if somebody does, or it has ended."""
         return await self._fail(task_id, error, FREE)
+
+    async def _put_with_key(self, put: Write, job: Job, key: str) -> Record | None:
+        """Both or neither. The task that has the key already, if there is one."""
+        gone: str | None = None
+        refusal: AwsFailed | None = None
+        for pause in CONFLICT_PAUSES:
+            refusal = await self._puts.all_or_none([put, self._put_of_key(key, job, gone)])
+            if refusal is None:
+                return None
+            holder = await self._holder(key)
+            if holder == job.job_id:
+                # The transaction was made, its answer lost, and its repetition refused.
+                return None
+            if holder and (earlier := await self.get(holder)):
+                return earlier
+            gone = holder
+            await asyncio.sleep(pause)
+        assert refusal is not None
+        raise refusal
+
+    def _put_of_key(self, key: str, job: Job, gone: str | None) -> Write:
+        """`gone` is the task that has the key and is not there any more."""
+        ends = int(job.created_at + KEY_SECONDS + self._retention_seconds)
+        item = {"task_id": f"{KEYS}{key}", "job_id": job.job_id, "expires_at": ends}
+        return _put(item, f"{UNKNOWN} OR {IS_FREE}", gone=gone) if gone else _put(item, UNKNOWN)
+
+    async def _holder(self, key: str) -> str | None:
+        """The id of the task that has an idempotency key, or had it."""
+        item = await self._item(f"{KEYS}{key}")
+        return str(item["job_id"]) if item else None
+
+    async def _item(self, task_id: str) -> Item | None:
+        answer = await self._dynamodb.call(
+            "get_item", TableName=self._name, Key=_key(task_id), ConsistentRead=True
+        )
+        return from_wire(answer["Item"]) if "Item" in answer else None
 
     async def _fail(self, task_id: str, error: JobFailed, condition: str) -> Item | None:
         sets = {
@@ -227,6 +286,10 @@ def _change_of(task_id: str, change: str, condition: str, **values: Any) -> Writ
         "ConditionExpression": condition,
         **spoken({**STATUSES, **values}, change, condition),
     }
+
+
+def _put(item: Item, condition: str, **values: Any) -> Write:
+    return {"Item": to_wire(item), "ConditionExpression": condition, **spoken(values, condition)}
 
 
 def _key(task_id: str) -> Item:

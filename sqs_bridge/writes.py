@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from .aws import CONDITION_FAILED, Aws, AwsFailed
+from .aws import CANCELLED, CONDITION_FAILED, Aws, AwsFailed
 from .dynamodb import Item, from_wire
 from .together import Together
 
@@ -50,22 +50,35 @@ class Writes:
             return Written(False, _item(failure.answer.get("Item")))
         return Written(True, _item(answer.get("Attributes")))
 
+    async def all_or_none(self, writes: Sequence[Write]) -> AwsFailed | None:
+        """Make all of them or none. Why none was made: a condition, or somebody else's write."""
+        try:
+            await self._transact(writes)
+        except AwsFailed as failure:
+            if failure.reason != CANCELLED:
+                raise
+            return failure
+        return None
+
     async def _write_all(self, writes: Sequence[Write]) -> Sequence[Written | BaseException]:
-        if len(writes) > 1 and await self._transact(writes):
+        if len(writes) > 1 and await self._count_together(writes):
             return [Written(True)] * len(writes)
         return await asyncio.gather(*map(self.alone, writes), return_exceptions=True)
 
-    async def _transact(self, writes: Sequence[Write]) -> bool:
+    async def _count_together(self, writes: Sequence[Write]) -> bool:
         """False if all were refused, perhaps for the sake of one."""
-        kind = IN_TRANSACTIONS[self._operation]
-        items = [{kind: {**self._table, **write}} for write in writes]
         try:
-            await self._dynamodb.call("transact_write_items", TransactItems=items)
+            await self._transact(writes)
         except AwsFailed as failure:
             if not failure.answer:
                 raise
             return False
         return True
+
+    async def _transact(self, writes: Sequence[Write]) -> None:
+        kind = IN_TRANSACTIONS[self._operation]
+        items = [{kind: {**self._table, **write}} for write in writes]
+        await self._dynamodb.call("transact_write_items", TransactItems=items)
 
 
 def _fit(writes: Sequence[Write]) -> bool:

@@ -82,8 +82,13 @@ def _moment(job: Job) -> float:
     return job.finished_at or job.started_at or job.created_at
 
 
+def webhook_ids_of(job: Job) -> set[str]:
+    """The ids under which anything may be told of a job. Another may have had its id before."""
+    return {_webhook_id(job, event) for event in EVENTS.values()}
+
+
 def _webhook_id(job: Job, event: Event) -> str:
-    """The same on every machine that tells of it; a deleted job may come again by the same id."""
+    """The same on every machine that tells of it; a task may come by the id of a deleted job."""
     return f"msg_{uuid5(MESSAGES, f'{job.job_id}/{job.created_at}/{event}').hex}"
 
 

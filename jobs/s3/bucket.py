@@ -25,6 +25,8 @@ from .faults import status_of
 CACHE_CONTROL = "public, max-age=31536000, immutable"
 ONCE = {"IfNoneMatch": "*"}
 METADATA_BYTES = 2048
+#: So much may the clocks differ by which jobs are created and objects written.
+CLOCK_SECONDS = 900.0
 PLAIN = string.punctuation.replace("%", "")
 
 
@@ -39,11 +41,17 @@ class NewObject:
     job_id: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     cache_control: str = CACHE_CONTROL
+    #: Of the job; empty for what is no job's.
+    source: str = ""
+    #: The same, in seconds since the epoch.
+    created_at: float = 0.0
 
     @property
     def headers(self) -> dict[str, str]:
         """Its metadata as it travels: ASCII, and without spaces that somebody may trim."""
         named = {**self.metadata, "job-id": self.job_id, "sha256": self.sha256}
+        if self.source:
+            named["source"] = self.source
         return {name: quote(value, safe=PLAIN) for name, value in named.items()}
 
     @property
@@ -58,9 +66,19 @@ class Found:
     size: int
     content_type: str
     metadata: dict[str, str]
+    #: When it was written, in seconds since the epoch.
+    written_at: float
 
-    def belongs_to(self, job_id: str) -> bool:
-        return self.metadata.get("job-id") == job_id
+    def belongs_to(self, job_id: str, *, source: str, created_at: float) -> bool:
+        """Whether it was written for the job of this id that came from this source.
+
+        Earlier versions told no source. What they wrote before the job was created is another's.
+        """
+        if self.metadata.get("job-id") != job_id:
+            return False
+        if told := self.metadata.get("source"):
+            return told == source
+        return self.written_at >= created_at - CLOCK_SECONDS
 
 
 class Bucket:
@@ -95,7 +113,9 @@ class Bucket:
             return True
         # Perhaps it is our own: the answer to a put that succeeded may be lost, and boto3 repeats.
         found = await self.head(new.key, patience=patience)
-        if found is None or not found.belongs_to(new.job_id):
+        if found is None or not found.belongs_to(
+            new.job_id, source=new.source, created_at=new.created_at
+        ):
             raise ObjectTaken()
         return False
 
@@ -165,7 +185,8 @@ class Bucket:
                 raise ObjectUnknown() from error
             raise
         metadata = {name: unquote(value) for name, value in answer["Metadata"].items()}
-        return Found(answer["ContentLength"], answer["ContentType"], metadata)
+        written_at = answer["LastModified"].timestamp()
+        return Found(answer["ContentLength"], answer["ContentType"], metadata, written_at)
 
     def _read(self, key: str, client: Any) -> bytes:
         return bytes(client.get_object(Bucket=self.name, Key=key)["Body"].read())

@@ -25,11 +25,19 @@ def outputs_in(document: str | bytes) -> tuple[Output, ...]:
     return _outputs.validate_json(document)
 
 
-def listing_of(stem: str, job_id: str, document: bytes) -> NewObject:
+def listing_of(stem: str, job: Job, document: bytes) -> NewObject:
     """Where that lies if it is too long for the metadata of the first output."""
     sha256 = hashlib.sha256(document).hexdigest()
     key = f"{stem}-outputs-{sha256[:12]}.json"
-    return NewObject(key, document, sha256, "application/json", job_id)
+    return NewObject(
+        key,
+        document,
+        sha256,
+        "application/json",
+        job.job_id,
+        source=job.source,
+        created_at=job.created_at,
+    )
 
 
 async def remove_objects(bucket: Bucket, job: Job, *, patience: float = REMOVAL_SECONDS) -> None:
@@ -40,7 +48,7 @@ async def remove_objects(bucket: Bucket, job: Job, *, patience: float = REMOVAL_
     # A table that others write to may name anything.
     if keys := [key for key in keys if _is_of(job, key)]:
         stem = keys[0].rpartition(".")[0]
-        listing = listing_of(stem, job.job_id, document_of(job.outputs))
+        listing = listing_of(stem, job, document_of(job.outputs))
         # The first output goes last: until then it can be told what there is.
         await bucket.delete([listing.key, *reversed(keys)], patience=patience)
 

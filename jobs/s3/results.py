@@ -1,7 +1,9 @@
 """S3Results: results in a bucket. The first output is the mark that a job is published.
 
 Its key follows from the job alone, it is written last, and its metadata tell all outputs. The
-others have their content in their keys, so outputs of two attempts never mix.
+others have their content in their keys, so outputs of two attempts never mix. A task of a queue may
+have the id of a job that was submitted over HTTP, so the metadata tell the source of the job too,
+and no job takes the result of another source for its own.
 """
 
 from __future__ import annotations
@@ -72,7 +74,11 @@ class S3Results:
         except ObjectUnknown as error:
             log.warning("job %s: %s", job.job_id, error)
             return None
-        return await self._read(mark) if mark and mark.belongs_to(job.job_id) else None
+        if mark is None or not mark.belongs_to(
+            job.job_id, source=job.source, created_at=job.created_at
+        ):
+            return None
+        return await self._read(mark)
 
     async def publish(self, job: Job) -> tuple[Output, ...]:
         """Publish the rendered files of a job; what was published before stays as it is.
@@ -123,7 +129,7 @@ class S3Results:
         mark = self._object(job, 0, outputs[0], {"outputs": document.decode()})
         if mark.metadata_fits:
             return mark
-        listing = listing_of(self._stem(job), job.job_id, document)
+        listing = listing_of(self._stem(job), job, document)
         await self._put(listing)
         return self._object(job, 0, outputs[0], {"outputs-key": listing.key})
 
@@ -145,6 +151,8 @@ class S3Results:
             content_type=output.content_type,
             job_id=job.job_id,
             metadata={"attempt": str(job.attempt), **metadata},
+            source=job.source,
+            created_at=job.created_at,
         )
         told = replace(plain, metadata={**plain.metadata, "job-metadata": json.dumps(job.metadata)})
         return told if job.metadata and told.metadata_fits else plain

@@ -226,3 +226,32 @@ async def test_rendered_files_are_intact_while_nothing_changes(file):
     file("b.png", b"torn")
     assert not await intact(job.rendered)
     assert not await intact(())
+
+
+async def test_the_result_of_one_source_is_not_that_of_another(results, file, picture):
+    mine = job_with(file(content=picture("teal")))
+    task = job_with(file("b.png", picture("red"))).shared(table="one")
+    task = task.publishing(job_with(file("b.png", picture("red"))).rendered, run_ms=1)
+    other = task.shared(table="two")
+    assert mine.job_id == task.job_id
+    (published,) = await results.publish(mine)
+
+    assert await results.find(task) is None
+    (of_task,) = await results.publish(task)
+    assert await results.find(other) is None
+    await results.remove(task)
+
+    assert of_task.sha256 != published.sha256
+    assert await results.find(mine) == (published,)
+
+
+async def test_the_result_that_an_earlier_version_kept_of_a_task_is_still_there(
+    results, folder, file
+):
+    job = job_with(file()).model_copy(update={"is_shared": True})
+
+    published = await results.publish(job)
+
+    assert await results.find(job) == published
+    done = job.completed(published, now=1.0, publish_ms=0)
+    assert results.path(done, 0) == folder / job.job_id / "0.png"

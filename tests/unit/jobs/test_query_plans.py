@@ -82,7 +82,8 @@ def job(**fields):
 
 async def life_of_a_job(store):
     hook = Webhook(url="https://example.org/hook")
-    await store.insert(job(webhook=hook))
+    await store.insert(job(webhook=hook), key="k")
+    await store.of_key("k")
     begun = await store.claim(now=2.0)
     await store.save(begun)
     await store.save(begun.cancelled(now=3.0))

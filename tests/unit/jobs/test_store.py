@@ -205,11 +205,11 @@ async def test_a_job_that_was_taken_up_is_not_cancelled_by_the_store(store):
 
 
 async def test_a_job_that_is_kept_elsewhere_takes_the_place_of_what_was_known(store):
-    failed = job("a", due=None).failed(ExecutionFailed(), now=2.0)
-    await store.insert(failed)
+    failed = job("a").shared().failed(ExecutionFailed(), now=2.0)
+    await store.adopt(failed)
     again = job("a").shared()
 
-    await store.adopt(again)
+    assert await store.adopt(again)
 
     assert await store.get("a") == again
     assert await store.claim(now=9.0) is None
@@ -418,3 +418,55 @@ async def test_the_uploads_in_use_are_those_of_jobs_that_have_not_ended(store):
     await store.insert(job("last", parameters={"image": last}))
 
     assert await store.uploads_in_use() == {waiting, running, nested, last}
+
+
+async def test_a_key_is_stored_with_its_job_once_and_goes_with_it(store):
+    assert await store.insert(job("a"), key="k")
+    assert not await store.insert(job("b"), key="k")
+
+    assert (await store.of_key("k")).job_id == "a"
+    assert await store.get("b") is None
+    await store.cancel("a", now=2.0)
+    await store.remove(["a"])
+    assert await store.of_key("k") is None
+    assert await store.insert(job("c"), key="k")
+
+
+async def test_jobs_without_a_key_are_as_many_as_one_likes(store):
+    assert [await store.insert(job(each)) for each in "abc"] == [True] * 3
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "ended"])
+async def test_a_job_that_was_submitted_here_is_never_replaced_or_forgotten(store, state):
+    await store.insert(job("a"), key="k")
+    if state != "waiting":
+        await store.claim(now=1.0)
+    if state == "ended":
+        await store.save((await store.get("a")).completed((), now=2.0, publish_ms=0))
+    before = await store.get("a")
+
+    assert not await store.adopt(job("a", parameters={"seed": 2}).shared(table="t"))
+    await store.forget("a")
+
+    assert await store.get("a") == before == await store.of_key("k")
+    assert (await store.claim(now=9.0) is not None) == (state == "waiting")
+
+
+async def test_a_job_that_is_kept_elsewhere_is_never_replaced_by_one_submitted_here(store):
+    guest = job("a").shared(table="t")
+    await store.adopt(guest)
+
+    assert not await store.insert(job("a"))
+
+    assert await store.get("a") == guest
+
+
+async def test_a_task_of_another_table_takes_nothing_of_the_earlier_one_with_it(store):
+    await store.adopt(job("a", owner="ann").shared(table="one"))
+
+    await store.adopt(job("a", owner="bob", workflow="edit").shared(table="two"))
+
+    assert await store.page(Selection(owner="ann"), limit=9) == []
+    assert await store.page(Selection(workflow="draw"), limit=9) == []
+    ((_, found),) = await store.page(Selection(owner="bob", workflow="edit"), limit=9)
+    assert found.table == "two"

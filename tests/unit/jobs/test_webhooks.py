@@ -344,3 +344,35 @@ async def test_each_try_can_be_read_over_http(opened, bench, receiver, aiohttp_c
     assert {one["event"] for one in tries} == {"job.started", "job.completed"}
     assert {(one["attempt"], one["status"], one["target"]) for one in tries} == {(1, 410, "server")}
     assert all(one["at"].endswith("Z") for one in tries)
+
+
+async def test_what_was_told_of_a_deleted_job_is_not_shown_of_a_task_of_its_id(
+    opened, bench, receiver, aiohttp_client
+):
+    engine = await opened(webhook_secret=NEW)
+    app = web.Application()
+    mount(app, engine, Surface("1"))
+    client = await aiohttp_client(app)
+    deleted = await run(engine, bench)
+    await bench.until(lambda: len(receiver.told) == 2)
+    await engine.delete(deleted.job_id)
+
+    class Home:
+        async def save(self, job):
+            return True
+
+    task = job(deleted.job_id).model_copy(update={"parameters": {"seed": 1}}).fetching(now=2.0)
+    await engine.guests.take_over(task, Home(), lambda: None, table="t")
+    await bench.ended(engine, task)
+    await bench.until(lambda: len(receiver.told) == 4)
+
+    async def told():
+        reply = await client.get(f"/api/v1/jobs/{task.job_id}/deliveries")
+        return (await reply.json())["data"]
+
+    async def shown():
+        return len(await told()) >= 2
+
+    await bench.until(shown)
+    before = {told.webhook_id for told in receiver.told[:2]}
+    assert before.isdisjoint(one["webhook_id"] for one in await told())

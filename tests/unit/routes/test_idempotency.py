@@ -1,6 +1,7 @@
 """The same request twice makes one job."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from multidict import CIMultiDict
@@ -68,3 +69,39 @@ async def test_any_other_idempotency_key_is_taken(door, given):
     client = await door()
 
     assert (await post_with(client, given)).status == 202
+
+
+async def test_an_id_does_not_follow_from_its_key(door, engine, bench):
+    client = await door()
+    first = await post_with(client, "order 7")
+    job_id = (await first.json())["job_id"]
+
+    await engine.cancel(job_id)
+    await bench.ended(engine, (await engine.get(job_id))[0])
+    await engine.delete(job_id)
+    again = await post_with(client, "order 7")
+
+    assert again.status == 202
+    ids = [UUID(job_id), UUID((await again.json())["job_id"])]
+    assert ids[0] != ids[1]
+    assert {each.version for each in ids} == {4}
+
+
+async def test_no_key_is_to_be_read_in_the_store(door, bench):
+    client = await door()
+
+    await post_with(client, "order 7 of ann")
+
+    files = list(bench.store_path.parent.glob("jobs.sqlite3*"))
+    assert files
+    assert not any(b"order 7 of ann" in file.read_bytes() for file in files)
+
+
+async def test_a_key_lasts_as_long_as_its_job_and_over_a_restart(bench, door, engine):
+    first = await post_with(await door(), "order 7")
+    job_id = (await first.json())["job_id"]
+    await bench.crash(engine)
+
+    again = await post_with(await door(await bench.open()), "order 7")
+
+    assert (again.status, (await again.json())["job_id"]) == (200, job_id)
