@@ -94,6 +94,17 @@ def test_systemd_waits_for_a_drain(units: dict[str, Path]) -> None:
     assert lines_of(unit, "Restart") == ["always"]
 
 
+def test_systemd_gives_up_on_what_cannot_start_but_not_on_what_jobs_kill(
+    units: dict[str, Path],
+) -> None:
+    unit = units["comfyui"].read_text()
+    cannot_start_seconds, killed_seconds = 10, 30
+
+    starts, within = seconds(unit, "StartLimitBurst"), seconds(unit, "StartLimitIntervalSec")
+
+    assert seconds(unit, "RestartSec") < cannot_start_seconds < within / starts <= killed_seconds
+
+
 def test_systemd_waits_for_the_answers_of_an_orchestrator(units: dict[str, Path]) -> None:
     unit = units["unified-api-orchestrator"].read_text()
 
