@@ -60,6 +60,8 @@ def test_a_dead_worker_thread_is_restarted_and_accepted_jobs_run(comfy: ServedCo
     assert comfy.child != first
     assert "ended with status 70" in comfy.log.read_text()
 
+    assert open_to_others(comfy) == []
+
     # As `kill %1` does it: the whole group is told, and the child once more by its parent.
     os.kill(comfy.child, signal.SIGTERM)
     comfy.terminate()
@@ -67,3 +69,13 @@ def test_a_dead_worker_thread_is_restarted_and_accepted_jobs_run(comfy: ServedCo
     assert comfy.exit_status() == 0
     assert comfy.has_said_farewell
     assert "a second SIGTERM." not in comfy.log.read_text()
+
+
+def open_to_others(comfy: ServedComfy) -> list[Path]:
+    """Files and folders of the plugin that another user of this machine could read."""
+    base = comfy.base
+    data = base / "user" / "unified_api"
+    kept = [data, *data.glob("*.*"), *(data / "results").rglob("*"), data / "results"]
+    kept += [base / name / "unified_api" for name in ("input", "output")]
+    assert len(kept) > 10
+    return [path for path in kept if path.stat().st_mode & 0o077]
