@@ -34,7 +34,7 @@ __version__ = _version()
 async def comfy_entrypoint() -> Any:
     """Put the service into the ComfyUI that is loading this package."""
     from .jobs.comfyui import seam
-    from .jobs.drain import Drain
+    from .jobs.drain import REPEAT_SECONDS, Drain
     from .jobs.engine import Engine
     from .jobs.log_lines import write_as
     from .jobs.notify.webhooks import Webhooks
@@ -64,7 +64,7 @@ async def comfy_entrypoint() -> Any:
 
     webhooks = Webhooks(shop.store.outbox, settings, describe, own_urls=own_urls)
     engine = Engine(shop, webhooks)
-    queue = _queue(engine, settings)
+    queue = _queue(engine, settings, host)
     lock = Lock(lambda: host.app) if settings.protect == "all" else None
     surface = Surface.of(
         settings,
@@ -85,7 +85,7 @@ async def comfy_entrypoint() -> Any:
         if queue:
             queue.start()
         seam.spare_what_is_loaded()
-        drain.listen()
+        drain.listen(repeat_seconds=REPEAT_SECONDS if settings.exit_on_hang else 0.0)
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))
         await surface.keyring.refresh()
@@ -134,14 +134,17 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     )
 
 
-def _queue(engine: Engine, settings: Settings) -> SqsListener | None:
+def _queue(engine: Engine, settings: Settings, host: ComfyUI) -> SqsListener | None:
     """Who takes jobs from the queue, if there is one. Loading boto3 takes time."""
     if settings.queue_url is None:
         return None
     from .sqs_bridge.bridge import Bridge
     from .sqs_bridge.listener import SqsListener
 
-    return SqsListener(engine, Bridge.of(settings), settings)
+    listener = SqsListener(engine, Bridge.of(settings), settings)
+    # What was accepted over HTTP is on disk; messages are handed back.
+    host.on_hopeless(listener.release)
+    return listener
 
 
 def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:

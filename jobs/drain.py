@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 HAND_BACK_SECONDS = 5.0
 #: How long ComfyUI may take to leave; then the process ends where it stands.
 LEAVE_SECONDS = 10.0
+#: With a supervisor, SIGTERMs that come within this time of the first count as one.
+REPEAT_SECONDS = 1.0
 #: What a shell makes of a process that SIGTERM killed.
 KILLED_STATUS = 128 + signal.SIGTERM
 
@@ -52,15 +55,21 @@ class Drain:
         self._budget_seconds = budget_seconds
         self._hand_back_seconds = hand_back_seconds
         self._leave_seconds = leave_seconds
+        self._repeat_seconds = 0.0
         self._leave = leave
         #: Of whoever listened to SIGTERM before.
         self._earlier_handler: Callable[[int, None], Any] | None = None
-        self._sigterms = 0
+        self._first_sigterm: float | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    def listen(self) -> None:
-        """Begin on SIGTERM. Called on the loop."""
+    def listen(self, *, repeat_seconds: float = 0.0) -> None:
+        """Begin on SIGTERM. Called on the loop.
+
+        SIGTERMs within `repeat_seconds` of the first count as one: a supervisor may pass one on
+        that the whole process group has got.
+        """
+        self._repeat_seconds = repeat_seconds
         earlier = signal.getsignal(signal.SIGTERM)
         try:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
@@ -91,11 +100,13 @@ class Drain:
         self.begin(await notice)
 
     def _on_sigterm(self) -> None:
-        self._sigterms += 1
-        if self._sigterms > 1:
+        now = time.monotonic()
+        if self._first_sigterm is None:
+            self._first_sigterm = now
+            self.begin("SIGTERM")
+        elif now - self._first_sigterm >= self._repeat_seconds:
             log.critical("Unified API: a second SIGTERM. The process ends with work under way.")
             os._exit(KILLED_STATUS)
-        self.begin("SIGTERM")
 
     async def _end(self) -> None:
         loop = asyncio.get_running_loop()

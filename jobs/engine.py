@@ -32,7 +32,7 @@ from .notify.webhooks import Webhooks
 from .outlook import Outlook
 from .prompt import Preview, Progress
 from .reception import Reception
-from .run import Run, remove_leftovers
+from .run import Run, prepare_working_folder
 from .runs import Runs
 from .selection import ALL, Selection
 from .store import StoreUnusable
@@ -234,7 +234,7 @@ class Engine:
             ours = [job for job in unfinished if not job.is_shared]
             kept = {job.job_id for job in (*ours, *await self.guests.left(unfinished))}
             self._shop.host.start()
-            await off_loop(remove_leftovers, self._shop, keep={*kept, WARM_UP})
+            await off_loop(prepare_working_folder, self._shop, keep={*kept, WARM_UP})
             self._warm_up.prepare()
         except Exception as error:
             log.exception("no jobs are accepted")

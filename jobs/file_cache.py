@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from .private import make_private_folder, write_private_file
+
 DIGEST_BYTES = 32
 
 
@@ -43,12 +45,12 @@ class FileCache:
     def write(self, name: str, content: bytes) -> None:
         """Keep a file, in the place of those used longest ago; not one that is too large alone."""
         with self._lock:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             # First: where nothing can be deleted, nothing is added; and a part of a file counts.
             self._put_last(name, DIGEST_BYTES + len(content))
             self._trim()
             if name in self._sizes:
-                (self._folder / name).write_bytes(_digest_of(content) + content)
+                write_private_file(self._folder / name, _digest_of(content) + content)
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""

@@ -16,6 +16,7 @@ from .outputs import sha256_of
 from .pictures.embedded import strip
 from .pictures.encode import convert, encoded
 from .pictures.media import media_of
+from .private import close_file, make_private_folder
 from .prompt import Produced
 from .threads import off_loop
 
@@ -81,10 +82,11 @@ class Finishing:
     def _finish(
         self, files: Sequence[tuple[str, Produced]], delivery: Delivery, folder: Path
     ) -> tuple[Rendered, ...]:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         rendered = []
         for number, (name, each) in enumerate(files):
             path = self._file_of(each.content, folder / str(number), delivery)
+            close_file(path)
             rendered.append(Rendered(name=name, path=path, sha256=sha256_of(path)))
         return tuple(rendered)
 

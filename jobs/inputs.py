@@ -19,6 +19,7 @@ from .egress.fetch import Fetcher, FetchLimits, kept, limited
 from .egress.guard import Guard, Place
 from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
 from .pictures.normalise import normalise
+from .private import close_file, make_private_folder
 from .prompt import FOLDER
 from .settings import Settings
 from .single_flight import SingleFlight
@@ -69,7 +70,7 @@ class Inputs:
         self._under_way = SingleFlight[str]()
 
     async def open(self) -> None:
-        await off_loop(self._folder.mkdir, parents=True, exist_ok=True)
+        await off_loop(make_private_folder, self._folder)
         await off_loop(self._remove_partial)
         await self._fetcher.open()
 
@@ -166,6 +167,7 @@ class Inputs:
             async with self._decoding:
                 extension = await off_loop(normalise, part, max_pixels=self._settings.max_pixels)
             name = f"{digest}.{extension}"
+            await off_loop(close_file, part)
             await off_loop(os.replace, part, self._folder / name)
             return name
         finally:

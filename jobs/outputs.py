@@ -16,6 +16,7 @@ from .errors import JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutpu
 from .job import Job, Output, Rendered
 from .links import Link
 from .pictures.media import extension_of, media_of
+from .private import FOLDER_MODE, close_file, make_private_folder, write_private_file
 from .prompt import Produced
 from .threads import off_loop
 
@@ -37,7 +38,7 @@ class LocalResults:
         """Nothing to ask."""
 
     async def open(self) -> None:
-        await off_loop(self._folder.mkdir, parents=True, exist_ok=True)
+        await off_loop(make_private_folder, self._folder)
 
     async def find(self, job: Job) -> tuple[Output, ...] | None:
         """What was published for a job, if it was."""
@@ -82,14 +83,16 @@ class LocalResults:
         shutil.rmtree(part, ignore_errors=True)
         # Never the folder of all results: where that is missing, a disk is.
         if part.parent != self._folder:
-            part.parent.mkdir(exist_ok=True)
-        part.mkdir()
+            part.parent.mkdir(FOLDER_MODE, exist_ok=True)
+        part.mkdir(FOLDER_MODE)
         if not all(map(_is_intact, job.rendered)):
             raise OutputLost()
         outputs = tuple(map(describe, job.rendered))
         for number, file in enumerate(job.rendered):
-            _link(file.path, part / _file_name(outputs, number))
-        (part / MANIFEST).write_bytes(_outputs.dump_json(outputs))
+            copy = part / _file_name(outputs, number)
+            _link(file.path, copy)
+            close_file(copy)
+        write_private_file(part / MANIFEST, _outputs.dump_json(outputs))
         _flush(*part.iterdir(), part)
         # Without its list it is nothing: half deleted, or somebody else's.
         shutil.rmtree(target, ignore_errors=True)

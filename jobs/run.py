@@ -30,6 +30,7 @@ from .errors import (
 )
 from .job import Job, Output, Rendered, Stage
 from .outputs import chosen, intact
+from .private import make_private_folder
 from .prompt import FOLDER, Ending, Progress, ProgressMeter, Prompt
 from .threads import off_loop
 from .workshop import Disowned, Keeper, Workshop
@@ -310,9 +311,11 @@ class Run:
         self._moved(self)
 
 
-def remove_leftovers(shop: Workshop, keep: set[str]) -> None:
-    """Delete the working folders of jobs that are over; a killed process may leave them."""
-    for folder in (shop.host.output_folder / FOLDER).glob("*/"):
+def prepare_working_folder(shop: Workshop, keep: set[str]) -> None:
+    """Make it private, and empty of jobs that are over; a killed process may leave theirs."""
+    working = shop.host.output_folder / FOLDER
+    make_private_folder(working)
+    for folder in working.glob("*/"):
         if folder.name not in keep:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from .line import Waiting
 from .notify import outbox
 from .notify.notices import Notice, notices_of
 from .notify.outbox import Outbox, marks
+from .private import close_files_in, make_private_file, make_private_folder
 from .selection import ALL, Selection
 from .threads import Lane, count_threads
 from .writer import Writer
@@ -158,11 +159,14 @@ class Store:
         the server has a webhook of its own, so that every job is told of.
         """
         self._is_hooked = is_hooked
+        await self._lane.run(_close, self._path.parent)
         self._lock = await self._lane.run(_lock, self._path.with_suffix(".lock"))
         if not await self._lane.run(_is_sound, self._path):
             if not reset:
                 raise StoreUnusable(DAMAGED)
             await self._lane.run(_set_aside, self._path)
+        # What SQLite puts beside it gets the same mode.
+        await self._lane.run(make_private_file, self._path)
         self._write_db = await self._lane.run(self._connect, self._path)
         await self._lane.run(_migrate, self._write_db)
         self._read_db = await self._reader.run(self._connect, self._path)
@@ -367,9 +371,15 @@ class Store:
         return await self._reader.run(lambda: db.execute(sql, values).fetchall())
 
 
+def _close(folder: Path) -> None:
+    """To other users, with all files in it: those of the store, and the keys."""
+    make_private_folder(folder)
+    close_files_in(folder)
+
+
 def _lock(path: Path) -> sqlite3.Connection:
     """An exclusive lock that the operating system drops when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_file(path)
     lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         lock.execute("BEGIN EXCLUSIVE")

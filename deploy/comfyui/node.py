@@ -7,18 +7,21 @@ import re
 import shutil
 import ssl
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from .places import NODE, ROOT
 from .report import Failure, run_step, say
 
-PAGE_TOOLS = ROOT / "tests" / "web" / "package.json"
+PAGE_TOOLS = ROOT / "tests" / "web"
+#: The second has the hash of every package that the first leads to.
+PACKAGE_FILES = ("package.json", "package-lock.json")
 #: Also in tests/web/package.json: ESLint runs on no older one.
 OLDEST_NODE = (18, 18)
 #: What they test.
 TESTS = "types and style of the pages' scripts"
 #: By default npm goes on for a minute with each of a hundred packages that it cannot get.
-OPTIONS = ("--no-package-lock", "--no-audit", "--no-fund", "--fetch-retries=1",
+OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
            "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000")  # fmt: skip
 CURE = "Check the network and the free disk space; then run again."
 
@@ -35,10 +38,11 @@ def page_tools() -> Path | None:
     """The folder of the tools, installed once; None where they cannot be had, which is said."""
     if not has_node():
         return None
-    wanted, finished = PAGE_TOOLS.read_text(encoding="utf-8"), NODE / "installed.json"
+    files = {name: (PAGE_TOOLS / name).read_text(encoding="utf-8") for name in PACKAGE_FILES}
+    wanted, finished = "".join(files.values()), NODE / "installed.json"
     if not finished.exists() or finished.read_text(encoding="utf-8") != wanted:
         try:
-            npm_install(wanted)
+            npm_install(files)
         except Failure as failure:
             say(f"{failure.details}\n{failure}\nNOT TESTED: {TESTS}.")
             return None
@@ -46,10 +50,11 @@ def page_tools() -> Path | None:
     return NODE / "node_modules"
 
 
-def npm_install(package: str) -> None:
+def npm_install(files: Mapping[str, str]) -> None:
     NODE.mkdir(parents=True, exist_ok=True)
-    (NODE / "package.json").write_text(package, encoding="utf-8")
-    command = [shutil.which("npm") or "npm", "install", "--prefix", str(NODE), *OPTIONS]
+    for name, text in files.items():
+        (NODE / name).write_text(text, encoding="utf-8")
+    command = [shutil.which("npm") or "npm", "ci", "--prefix", str(NODE), *OPTIONS]
     command += system_certificates()
     run_step("Installing the tools that check the web pages", command, log="npm", cure=CURE)
 

@@ -17,6 +17,7 @@ PICTURE = ROOT / "deploy" / "comfyui" / "picture.png"
 OURS = ROOT / ".comfyui"
 VENV = OURS / "venv"
 OLDEST_AIOHTTP_VENV = OURS / "venv-oldest-aiohttp"
+AUDIT_VENV = OURS / "venv-pip-audit"
 NODE = OURS / "node"
 LOGS = OURS / "logs"
 # The clone by the name of its package, for whatever imports it.

@@ -27,9 +27,10 @@ OLDEST = "0.16.3"
 TORCH = "torch==2.13.0"
 #: The oldest that ComfyUI allows, and what the tests on it need.
 OLDEST_AIOHTTP = "aiohttp==3.11.8"
-BESIDE_OLDEST_AIOHTTP = (
-    "hypothesis pytest pytest-aiohttp pytest-timeout Pillow pydantic jsonschema prometheus-client"
-)
+BESIDE_OLDEST_AIOHTTP = {
+    *("hypothesis", "pytest", "pytest-aiohttp", "pytest-timeout"),
+    *("pillow", "pydantic", "jsonschema", "prometheus-client"),
+}
 TORCH_FAMILY = {"torch", "torchvision", "torchaudio"}
 
 
@@ -56,8 +57,10 @@ def everything_for_tests() -> Path:
 def python_with_oldest_aiohttp() -> Path:
     """A Python for the few tests that depend on how aiohttp dials."""
     python = own_python(OLDEST_AIOHTTP_VENV)
-    packages = f"{OLDEST_AIOHTTP} {BESIDE_OLDEST_AIOHTTP}".split()
-    install_once(python, "aiohttp", "\n".join(packages))
+    files = (REQUIREMENTS, TEST_REQUIREMENTS)
+    known = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    beside = [line for line in known if package(line) in BESIDE_OLDEST_AIOHTTP]
+    install_once(python, "aiohttp", "\n".join([OLDEST_AIOHTTP, *beside]))
     return python
 
 
@@ -110,7 +113,7 @@ def succeeds(command: list[str]) -> bool:
 def for_cpu(requirements: str) -> str:
     """ComfyUI's requirements with one torch, and no torchaudio: its CUDA build does not load."""
     others = [line for line in requirements.splitlines() if package(line) not in TORCH_FAMILY]
-    return "\n".join([*others, TORCH, "torchvision", "requests"])
+    return "\n".join([*others, TORCH, "torchvision", "requests>=2.32"])
 
 
 def package(requirement: str) -> str:

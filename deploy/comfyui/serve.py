@@ -1,19 +1,25 @@
-"""Starts ComfyUI with the plugin and becomes it: its signals and exit status are ours."""
+"""Runs ComfyUI with the plugin, and restarts it when it dies."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from typing import NoReturn
+from collections.abc import Mapping
 
 from .places import SERVE_BASE, ComfyUI
 from .report import Failure, say
 from .server import command, is_taken, prepare
+from .supervisor import Limits, can_supervise, supervise
 
 EVERYWHERE = {"0.0.0.0", "::", "0.0.0.0,::"}
+#: Tells the plugin that there is a supervisor: it ends ComfyUI when the worker thread has died.
+EXIT_ON_HANG = "UNIFIED_API_EXIT_ON_HANG"
+MAX_QUICK_DEATHS = "UNIFIED_API_MAX_QUICK_DEATHS"
 
 
-def serve(comfyui: ComfyUI, options: list[str]) -> NoReturn:
+def serve(comfyui: ComfyUI, options: list[str]) -> int:
+    """Returns ComfyUI's exit status."""
+    limits = limits_from(os.environ)
     address = listening_at(options)
     say(f"API        {address}/api/v1")
     say(f"Docs       {address}/api/v1/docs")
@@ -22,7 +28,25 @@ def serve(comfyui: ComfyUI, options: list[str]) -> NoReturn:
     say(f"Editor     {address}/")
     say("ComfyUI starts now, in about half a minute they answer. Ctrl-C ends it.")
     call = command(comfyui, prepare(SERVE_BASE), options)
-    os.execv(call[0], call)
+    if not can_supervise():
+        # Only Linux ties a child to its parent. Elsewhere this process becomes ComfyUI.
+        os.execv(call[0], call)
+    return supervise(call, supervised(os.environ), limits=limits)
+
+
+def supervised(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the user says about `EXIT_ON_HANG` counts."""
+    chosen = environment.get(EXIT_ON_HANG, "").strip()
+    return {**environment, EXIT_ON_HANG: chosen or "1"}
+
+
+def limits_from(environment: Mapping[str, str]) -> Limits:
+    number = environment.get(MAX_QUICK_DEATHS, "").strip()
+    if not number:
+        return Limits()
+    if not (number.isdecimal() and int(number) > 0):
+        raise Failure(f"{MAX_QUICK_DEATHS} is '{number}': write a whole number, 1 or more.")
+    return Limits(max_quick_deaths=int(number))
 
 
 def listening_at(options: list[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..private import close_file, make_private_folder
 from ..prompt import Produced
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def _secured(path: Path, own: Path, number: int) -> Path:
     if path.is_relative_to(own):
         return path
     copy = own / "copies" / f"{number}-{path.name}"
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(copy.parent)
     shutil.copyfile(path, copy)
+    close_file(copy)
     return copy

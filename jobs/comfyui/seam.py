@@ -8,6 +8,7 @@ ComfyUI's own books, and finds what neither of them told: a prompt that somebody
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import inspect
 import ipaddress
@@ -63,6 +64,8 @@ GRACE_SECONDS = 30.0
 #: With UNIFIED_API_EXIT_ON_HANG: sweeps without hope before the process ends, and how it ends.
 HOPELESS_SWEEPS = 5
 EXIT_STATUS = 70
+#: How long the last work before that exit may take: an open poll of the queue ends within it.
+RELEASE_SECONDS = 15.0
 #: Four channels of four bytes, at most.
 LOADED_PIXEL_BYTES = 16
 
@@ -98,6 +101,7 @@ class ComfyUI:
         self._picture_bytes = picture_bytes
         self._faults = Faults()
         self._hopeless_sweeps = 0
+        self.on_hopeless(_nothing)
         self._sweeper: asyncio.Task[None] | None = None
 
     # -- the process ---------------------------------------------------------------------------
@@ -139,10 +143,16 @@ class ComfyUI:
     def problem(self) -> str | None:
         """Why nothing can run although the server answers; None when all is well."""
         if not is_thread_alive(WORKER_THREAD):
-            return "ComfyUI's worker thread has died. Restart ComfyUI."
+            return f"ComfyUI's worker thread has died. {self._restart_advice('Restart ComfyUI')}"
         if any(map(self._is_stuck, self._unwanted)):
-            return "ComfyUI runs a prompt that does not stop. Wait for it, or restart ComfyUI."
+            cure = self._restart_advice("Wait for it, or restart ComfyUI")
+            return f"ComfyUI runs a prompt that does not stop. {cure}"
         return None
+
+    def _restart_advice(self, cure: str) -> str:
+        if self._exit_on_hang:
+            return "This process ends, for its supervisor to start it again."
+        return f"{cure}: nothing does it by itself (UNIFIED_API_EXIT_ON_HANG). Accepted jobs wait."
 
     def on_startup(self, start: Callable[[], Awaitable[None]]) -> None:
         """Have `start` called once all custom nodes are loaded, before anything is served.
@@ -169,6 +179,16 @@ class ComfyUI:
             asyncio.get_running_loop().call_later(LOADING_LOOK_SECONDS, stand_last)
 
         stand_last()
+
+    def on_hopeless(
+        self,
+        release: Callable[[], Awaitable[None]],
+        *,
+        seconds: float = RELEASE_SECONDS,
+        leave: Callable[[int], None] = os._exit,
+    ) -> None:
+        """Have `release` awaited, for so long at most, before `leave` ends a hopeless process."""
+        self._release, self._release_seconds, self._leave = release, seconds, leave
 
     def start(self) -> None:
         """Begin to listen to ComfyUI. On its loop, once."""
@@ -326,6 +346,7 @@ class ComfyUI:
                 self._sweep()
             except Exception:
                 log.exception("the sweep of ComfyUI's queue failed")
+            await self._leave_if_hopeless()
 
     def _sweep(self) -> None:
         self._join_clients()
@@ -343,7 +364,6 @@ class ComfyUI:
         for prompt_id in self._unwanted:
             # Every time: ComfyUI loses an interrupt that comes while a prompt begins.
             self._interrupt(prompt_id)
-        self._leave_if_hopeless()
 
     def _watch(self, prompt_id: str, waiting: _Waiting) -> None:
         """End a prompt that runs for too long; give it up if it cannot be ended."""
@@ -364,11 +384,23 @@ class ComfyUI:
             if any(item[1] == prompt_id for item in self._queue.currently_running.values()):
                 nodes.interrupt_processing()
 
-    def _leave_if_hopeless(self) -> None:
+    async def _leave_if_hopeless(self) -> None:
         self._hopeless_sweeps = self._hopeless_sweeps + 1 if self.problem else 0
+        if self._hopeless_sweeps == HOPELESS_SWEEPS + 1:
+            log.critical("Unified API: %s", self.problem)
         if self._exit_on_hang and self._hopeless_sweeps > HOPELESS_SWEEPS:
-            log.critical("Unified API ends this process for its supervisor: %s", self.problem)
-            os._exit(EXIT_STATUS)
+            await self._release_in_time()
+            self._leave(EXIT_STATUS)
+
+    async def _release_in_time(self) -> None:
+        # Should the loop itself hang, the process ends all the same, with status 1.
+        faulthandler.dump_traceback_later(2 * self._release_seconds, exit=True)
+        try:
+            await asyncio.wait_for(self._release(), self._release_seconds)
+        except Exception:
+            log.exception("not everything could be handed back before the process ends")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 class _Waiting:
@@ -405,6 +437,10 @@ class _Waiting:
 def keeps_secrets_apart(queue_class: type) -> bool:
     """Whether queue items have six fields (since November 2025) instead of five."""
     return "process_item" in inspect.signature(queue_class.task_done).parameters  # type: ignore[attr-defined]
+
+
+async def _nothing() -> None:
+    """There is nothing to hand back."""
 
 
 def _is_loopback(address: str) -> bool:

@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from ..errors import ForbiddenSource, InputFetchFailed, InputInvalid
+from ..private import write_private_file
 from ..threads import off_loop
 from .guard import AddressRefused, Guard
 from .sessions import Sessions
@@ -134,7 +135,7 @@ async def limited(chunks: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator
 
 async def kept(path: Path, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The same chunks, each once it is in the file, which begins anew."""
-    await off_loop(path.write_bytes, b"")
+    await off_loop(write_private_file, path, b"")
     async for chunk in chunks:
         await off_loop(_append, path, chunk)
         yield chunk

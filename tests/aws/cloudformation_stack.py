@@ -34,6 +34,7 @@ PARAMETERS = {
     "ApiKeys": "ci:submit+read:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
     "WorkerImage": "ami-0123456789abcdef0",
     "SourceUrl": "https://git.example/plugin",
+    "SourceRef": "0123456789abcdef0123456789abcdef01234567",
 }
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,37 @@ def test_cfn_lint_finds_nothing_and_cloudformation_takes_it_as_it_is() -> None:
 
     assert (lint.returncode, lint.stdout) == (0, ""), lint.stderr
     assert FILE.stat().st_size < MOST_BYTES
+
+
+def test_the_code_that_workers_run_as_root_is_named_by_whoever_makes_the_stack() -> None:
+    for name in ("SourceUrl", "SourceRef", "WorkerImage", "OrchestratorImage"):
+        assert "Default" not in template()["Parameters"][name]
+
+
+@pytest.mark.parametrize("kind", ["commit", "tag", "branch"])
+def test_a_machine_takes_the_source_by_commit_tag_or_branch(tmp_path: Path, kind: str) -> None:
+    """The lines of its first script, on a repository that has gone on since."""
+    here = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(tmp_path)]
+    for call in (
+        "init --quiet --initial-branch main",
+        "commit --quiet --allow-empty --message wanted",
+        "tag v1",
+        "branch other",
+        "commit --quiet --allow-empty --message later",
+    ):
+        subprocess.run([*here, *call.split()], check=True)
+    wanted = subprocess.check_output([*here, "rev-parse", "v1"], text=True).strip()
+    script = json.dumps(properties("WorkerTemplate")["LaunchTemplateData"]["UserData"])
+    lines = re.findall(r"(git clone .*?|git checkout .*?)\\n", script)
+    values = {"commit": wanted, "tag": "v1", "branch": "other"}
+    text = "\n".join([lines[0], "cd clone", lines[1]])
+    text = text.replace("${SourceUrl} /opt/unified-api", f"{tmp_path} clone")
+
+    call = ["bash", "-ec", text.replace("${SourceRef}", values[kind])]
+    subprocess.run(call, cwd=tmp_path, check=True)
+
+    clone = [*here[:-1], str(tmp_path / "clone")]
+    assert subprocess.check_output([*clone, "rev-parse", "HEAD"], text=True).strip() == wanted
 
 
 def test_the_guide_tells_each_parameter_with_its_default() -> None:

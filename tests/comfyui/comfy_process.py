@@ -91,6 +91,9 @@ class ComfyProcess:
         # Compiled once, every later start is some seconds shorter.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **self.environment}
         self._process = self._spawn(options, environment)
+        return self.wait_until_up()
+
+    def wait_until_up(self) -> ComfyProcess:
         wait_until(self._answers, seconds=START_SECONDS, every=0.2)
         return self
 

@@ -31,11 +31,18 @@ def is_accepted(name: str, *, folder: Path, tag: str) -> bool:
     return subprocess.run(call, cwd=folder, env=environment, check=False).returncode == 0
 
 
-def test_actions_are_used_in_a_version() -> None:
-    used = [step["uses"] for step in STEPS if "uses" in step]
+def test_actions_are_used_by_commit_and_say_their_version() -> None:
+    """A tag can be moved to other code."""
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    used = [line.split("uses:")[1].strip() for line in lines if "uses:" in line]
+    others = [action for action in used if not action.startswith("./")]
 
-    assert used
-    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
+    assert others
+    assert all(
+        re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each) for each in others
+    )
+    assert len({each.split("@")[0] for each in others}) == len(set(others))
 
 
 def test_tools_are_installed_in_one_version_each() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from unified_api.deploy.comfyui.node import OLDEST_NODE
+from unified_api.deploy.comfyui.node import OLDEST_NODE, PACKAGE_FILES
 
 from tests.common.ports import free_port
 
@@ -79,8 +79,10 @@ def test_help_names_every_verb_and_variable(machine: Machine) -> None:
     done = machine.run("--help")
 
     assert done.returncode == 0
-    for word in ("demo", "demo --aws", "serve", "test", "help", "COMFYUI_PATH", "COMFYUI_PYTHON"):
-        assert word in done.stdout
+    for verb in ("demo", "demo --aws", "serve", "test", "help"):
+        assert verb in done.stdout
+    for variable in ("COMFYUI_PATH", "COMFYUI_PYTHON", "UNIFIED_API_MAX_QUICK_DEATHS"):
+        assert variable in done.stdout
 
 
 def test_an_unknown_verb_is_refused_with_a_way_on(machine: Machine) -> None:
@@ -270,9 +272,10 @@ echo "npm $*" >> "{record}"
 
 def page_tools(machine: Machine, *, node: str = "v18.19.0", then: str = "") -> str:
     """The folder of the tools, or what is said, where a Node of this version is."""
-    package = machine.clone / "tests" / "web" / "package.json"
-    package.parent.mkdir(parents=True, exist_ok=True)
-    package.write_bytes((ROOT / "tests" / "web" / "package.json").read_bytes())
+    web = machine.clone / "tests" / "web"
+    web.mkdir(parents=True, exist_ok=True)
+    for name in PACKAGE_FILES:
+        shutil.copy(ROOT / "tests" / "web" / name, web)
     npm = machine.python("bin/npm")
     npm.write_text(NPM.format(record=machine.record, then=then))
     machine.python("bin/node").write_text(f"#!/bin/sh\necho {node}\n")
@@ -295,8 +298,8 @@ def test_the_tools_for_the_pages_are_installed_once_and_outside_what_git_keeps(
     folder = machine.clone / ".comfyui" / "node"
     assert first.splitlines()[-1] == again.strip() == str(folder / "node_modules")
     (call,) = machine.called().splitlines()
-    assert call.startswith(f"npm install --prefix {folder} --no-package-lock ")
-    assert "typescript" in (folder / "package.json").read_text()
+    assert call.startswith(f"npm ci --prefix {folder} --ignore-scripts ")
+    assert all("typescript" in (folder / name).read_text() for name in PACKAGE_FILES)
 
 
 def test_an_installation_of_the_tools_that_failed_is_tried_again(machine: Machine) -> None:
@@ -307,7 +310,7 @@ def test_an_installation_of_the_tools_that_failed_is_tried_again(machine: Machin
     assert "NOT TESTED: types and style" in said
     assert said.strip().endswith("None")
     assert again.strip().endswith("node_modules")
-    assert machine.called().count("npm install") == 2
+    assert machine.called().count("npm ci") == 2
 
 
 @pytest.mark.parametrize(("node", "is_new_enough"), [("v12.22.9", False), ("v18.19.0", True)])
@@ -324,6 +327,30 @@ def test_the_versions_of_the_tools_are_exact() -> None:
 
     assert all(re.fullmatch(r"[\d.]+", version) for version in package["devDependencies"].values())
     assert package["engines"] == {"node": f">={'.'.join(map(str, OLDEST_NODE))}"}
+
+
+def test_all_that_the_tools_lead_to_is_known_by_its_hash_from_whatever_registry() -> None:
+    lock = json.loads((ROOT / "tests" / "web" / "package-lock.json").read_text())
+    package = json.loads((ROOT / "tests" / "web" / "package.json").read_text())
+    itself = lock["packages"].pop("")
+
+    assert itself["devDependencies"] == package["devDependencies"]
+    assert all(each["integrity"].startswith("sha512-") for each in lock["packages"].values())
+    assert not any("resolved" in each for each in lock["packages"].values())
+
+
+def test_every_requirement_has_a_lower_bound_at_least() -> None:
+    """Without one, pip is content with whatever old version is there."""
+    files = [ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt"]
+    lines = [Requirement(line) for file in files for line in file.read_text().splitlines()]
+
+    unbound = [line.name for line in lines if not lower_bounds(line)]
+
+    assert unbound == []
+
+
+def lower_bounds(requirement: Requirement) -> list[str]:
+    return [each.version for each in requirement.specifier if each.operator in {">=", "==", "~="}]
 
 
 def test_requirements_equal_the_dependencies_of_the_package() -> None:

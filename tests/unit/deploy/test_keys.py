@@ -15,6 +15,8 @@ import pytest
 from unified_api.jobs.keys import Key, Scope
 from unified_api.routes.auth import Keyring
 
+from .machine import SOMEBODY, needs_root
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -85,6 +87,27 @@ def test_a_key_is_kept_as_a_hash_and_for_the_owner_alone(clone: Clone, user_fold
     assert secret not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert {path.name for path in file.parent.iterdir()} == {"keys.json", "keys-required.json"}
+
+
+def test_the_folder_of_the_first_key_is_for_its_owner_alone(
+    clone: Clone, user_folder: Path
+) -> None:
+    clone.key("add", "ci", "--user-folder", str(user_folder))
+
+    assert stat.S_IMODE(keys_in(user_folder).parent.stat().st_mode) == 0o700
+
+
+@needs_root
+def test_what_root_makes_belongs_to_the_owner_of_the_user_folder(
+    clone: Clone, user_folder: Path
+) -> None:
+    user_folder.mkdir()
+    os.chown(user_folder, SOMEBODY, SOMEBODY)
+
+    clone.key("add", "ci", "--user-folder", str(user_folder))
+
+    file = keys_in(user_folder)
+    assert [path.stat().st_uid for path in (file.parent, file)] == [SOMEBODY, SOMEBODY]
 
 
 def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder: Path) -> None:

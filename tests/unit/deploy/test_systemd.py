@@ -23,7 +23,7 @@ from unified_api.jobs.drain import HAND_BACK_SECONDS, LEAVE_SECONDS
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.orchestrator import SHUTDOWN_SECONDS
 
-from .machine import ACCELERATOR, SOMEBODY, Machine, needs_root
+from .machine import ACCELERATOR, ROOT, SOMEBODY, Machine, needs_root
 
 OLDEST_ANALYZE = 250
 #: An exposure from 0 to 100, as `systemd-analyze security` reckons it; 50 and more is "medium".
@@ -94,10 +94,28 @@ def test_systemd_waits_for_a_drain(units: dict[str, Path]) -> None:
     assert lines_of(unit, "Restart") == ["always"]
 
 
+def test_systemd_gives_up_on_what_cannot_start_but_not_on_what_jobs_kill(
+    units: dict[str, Path],
+) -> None:
+    unit = units["comfyui"].read_text()
+    cannot_start_seconds, killed_seconds = 10, 30
+
+    starts, within = seconds(unit, "StartLimitBurst"), seconds(unit, "StartLimitIntervalSec")
+
+    assert seconds(unit, "RestartSec") < cannot_start_seconds < within / starts <= killed_seconds
+
+
 def test_systemd_waits_for_the_answers_of_an_orchestrator(units: dict[str, Path]) -> None:
     unit = units["unified-api-orchestrator"].read_text()
 
     assert seconds(unit, "TimeoutStopSec") > SHUTDOWN_SECONDS
+
+
+def test_what_the_services_write_is_for_their_user_alone(units: dict[str, Path]) -> None:
+    guard = ROOT / "deploy" / "aws" / "worker-guard.service"
+
+    for file in (*units.values(), guard):
+        assert lines_of(file.read_text(), "UMask") == ["0077"], file.name
 
 
 def test_the_gpu_stays_within_reach_of_comfyui(units: dict[str, Path]) -> None:

@@ -45,9 +45,9 @@ def hang():
     say("hanging")
     threading.Event().wait()
 
-async def live(drain, budget=60.0, prepare=lambda drain: None, **more):
+async def live(drain, budget=60.0, repeat=0.0, prepare=lambda drain: None, **more):
     drain = Drain(drain, budget_seconds=budget, **more)
-    drain.listen()
+    drain.listen(repeat_seconds=repeat)
     prepare(drain)
     say("ready")
     await asyncio.Event().wait()
@@ -200,6 +200,28 @@ def test_a_second_sigterm_ends_it_at_once(live):
 
     assert life.end() == 143
     assert "a second SIGTERM" in life.said[-1]
+
+
+def test_with_a_supervisor_sigterms_that_come_together_are_one(live):
+    life = live("run(when_told, repeat=60)")
+    life.send()
+    life.hear("draining")
+
+    life.send()
+    life.tell()
+
+    assert life.end() == 0
+    assert life.said[-2:] == FAREWELL
+
+
+def test_with_a_supervisor_a_later_sigterm_ends_it_at_once(live):
+    life = live("run(when_told, repeat=0.0001)")
+    life.send()
+    life.hear("draining")
+
+    life.send()
+
+    assert life.end() == 143
 
 
 def test_when_the_budget_is_up_the_rest_is_handed_back_and_it_ends_in_order(live):

@@ -1,5 +1,6 @@
 """The seam to ComfyUI: how a prompt is queued, what is refused, and the process around it."""
 
+import asyncio
 import threading
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from unified_api.jobs.errors import (
 )
 
 from ..fake_host import until
-from ..planted_comfyui import GRAPH, OldQueue, Planted
+from ..planted_comfyui import GRAPH, OldQueue, Planted, until_swept
 
 # The queue
 
@@ -185,6 +186,74 @@ def test_without_its_worker_comfyui_has_a_problem(seam):
     worker.join()
 
     assert problem is None
+
+
+class TestAHopelessProcess:
+    """Its worker thread is dead from the start."""
+
+    @pytest.fixture
+    def hopeless(self, seam):
+        """Start one; the statuses that it would end with."""
+
+        def start(release, *, exit_on_hang=True, seconds=60.0):
+            statuses = []
+            host = seam.ComfyUI(exit_on_hang=exit_on_hang, sweep_seconds=0.01)
+            host.on_hopeless(release, seconds=seconds, leave=statuses.append)
+            host.start()
+            return host, statuses
+
+        return start
+
+    async def test_is_ended_for_its_supervisor_after_what_it_holds_is_handed_back(
+        self, hopeless, caplog
+    ):
+        released = []
+
+        async def release():
+            released.append(list(statuses))
+
+        host, statuses = hopeless(release)
+        await until(lambda: statuses)
+
+        assert statuses[0] == 70
+        assert released[0] == []
+        assert "supervisor" in host.problem
+        assert host.problem in caplog.text
+
+    @pytest.mark.parametrize("failure", ["raises", "hangs"])
+    async def test_is_ended_also_if_nothing_can_be_handed_back(self, hopeless, failure):
+        async def release():
+            if failure == "raises":
+                raise RuntimeError("no network")
+            await asyncio.Event().wait()
+
+        _, statuses = hopeless(release, seconds=0.05)
+        await until(lambda: statuses)
+
+        assert statuses[0] == 70
+
+    async def test_is_ended_also_if_comfyui_cannot_be_read_any_more(self, hopeless, planted):
+        async def release():
+            pass
+
+        del planted.queue.history
+        _, statuses = hopeless(release)
+        await until(lambda: statuses)
+
+        assert statuses[0] == 70
+
+    async def test_is_left_alone_where_nobody_would_start_it_again(self, hopeless, caplog, planted):
+        async def release():
+            pass
+
+        host, statuses = hopeless(release, exit_on_hang=False)
+        await until(lambda: "worker thread has died" in caplog.text)
+        for _ in range(5):
+            await until_swept(planted)
+
+        assert statuses == []
+        assert caplog.text.count("worker thread has died") == 1
+        assert "UNIFIED_API_EXIT_ON_HANG" in host.problem
 
 
 async def test_a_start_that_fails_does_not_stop_comfyui(seam, planted, aiohttp_client, caplog):
