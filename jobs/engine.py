@@ -147,6 +147,10 @@ class Engine:
             raise KeptInTable()
         if not job.status.is_final:
             raise JobNotFinished()
+        if not job.is_readable:
+            # It may wait, by its record.
+            await self._read(self._shop.store.put_aside(job_id))
+            self._shop.line.leave(job_id)
         if run := self._runs.find(job_id):
             # It would be found there until then.
             await run.ended()
@@ -289,6 +293,8 @@ class Engine:
             job = await self._claim(least) if (least := self._least) else None
             if job is None:
                 await set_within(self._wake, self._shop.timing.sweep_seconds)
+            elif not job.is_readable:
+                await self._leave_line(job)
             else:
                 self._shop.line.leave(job.job_id)
                 self._runs.begin(job, self._shop.store)

@@ -14,7 +14,8 @@ UnifiedApiError
     ├── WorkflowInvalid · ExecutionFailed · OutOfMemory
     ├── Interrupted · TimedOut · PromptVanished
     ├── Unfit · NoWorker · IdTaken · DeadlineExceeded
-    ├── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull · InternalError
+    ├── CrashLoop · NoOutput · OutputLost · PublishFailed · DiskFull
+    ├── UnreadableRecord · InternalError
     └── StorageDenied · StorageUnreachable · ObjectTaken · ObjectUnknown
 """
 
@@ -390,6 +391,12 @@ class DiskFull(JobFailed):
 
     code = "disk_full"
     retries = 100
+
+
+class UnreadableRecord(JobFailed):
+    """What is stored of this job cannot be read, so it is not run. Delete the job."""
+
+    code = "unreadable_record"
 
 
 class InternalError(JobFailed):

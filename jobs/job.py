@@ -6,14 +6,25 @@ import math
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from .errors import JobFailed
+from .errors import JobFailed, UnreadableRecord
 from .prompt import Progress
+from .strict_json import check_writable
 
+#: The end of the year 9999, after which no time can be written.
+LAST_MOMENT = 253_402_300_799
+#: Every JavaScript program reads whole numbers up to here.
+LARGEST_NUMBER = 2**53 - 1
+
+#: Seconds since the epoch, UTC.
+Moment = Annotated[float, Field(ge=0, le=LAST_MOMENT, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+#: JSON that can be written again.
+JsonObject = Annotated[dict[str, Any], AfterValidator(check_writable)]
 Format = Literal["png", "jpeg", "webp"]
 Priority = Literal["normal", "high"]
 #: The lower goes first. The job store has these numbers.
@@ -51,6 +62,14 @@ class Value(BaseModel):
     # Built when first used, so that loading the plugin takes less of ComfyUI's start.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    @field_validator("*")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        """A lone surrogate could never be written again."""
+        if isinstance(value, str):
+            value.encode()
+        return value
+
 
 class Rendered(Value):
     """A file that ComfyUI left, not yet published."""
@@ -64,11 +83,11 @@ class Output(Value):
     """A published file; without `s3_uri` it lies on this machine. Its link is made when asked."""
 
     name: str
-    s3_uri: str | None = None
+    s3_uri: str | None = Field(None, pattern=r"(?i)^(s3|https?)://[^/\s]+/\S")
     content_type: str
-    size: int
-    width: int | None = None
-    height: int | None = None
+    size: Count
+    width: Count | None = None
+    height: Count | None = None
     sha256: str
 
 
@@ -93,10 +112,10 @@ class Webhook(Value):
 class Timings(Value):
     """Milliseconds spent."""
 
-    queued_ms: int | None = None
-    inputs_ms: int | None = None
-    run_ms: int | None = None
-    publish_ms: int | None = None
+    queued_ms: Count | None = None
+    inputs_ms: Count | None = None
+    run_ms: Count | None = None
+    publish_ms: Count | None = None
 
 
 class ErrorDetail(Value):
@@ -109,15 +128,15 @@ class ErrorDetail(Value):
 
 
 class Job(Value):
-    """One request to run one workflow. Times are seconds since the epoch, UTC."""
+    """One request to run one workflow."""
 
     job_id: str
     workflow: str
     status: Status = Status.PENDING
     stage: Stage | None = Stage.QUEUED
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
-    parameters: dict[str, Any]
-    metadata: dict[str, Any] = {}
+    parameters: JsonObject
+    metadata: JsonObject = {}
     priority: Priority = "normal"
     webhook: Webhook | None = None
     #: The name of the key that submitted it; None where no keys are in use.
@@ -128,16 +147,16 @@ class Job(Value):
     #: Of the first output, fixed at acceptance so that its address is known before it exists.
     extension: str = "png"
     #: Executions started.
-    attempt: int = 0
+    attempt: Count = 0
     #: When it may be taken up; None while somebody works on it and when it is final.
     due: float | None = 0.0
-    created_at: float
+    created_at: Moment
     #: When it is to be done.
-    deadline: float | None = None
+    deadline: Moment | None = None
     #: When it is given up if it is not begun, or once it is, not done.
-    give_up_at: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
+    give_up_at: Moment | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
     timings: Timings = Timings()
     rendered: tuple[Rendered, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -154,6 +173,28 @@ class Job(Value):
         if not self.is_shared:
             return "http"
         return "queue" if self.table is None else f"queue-{self.table}"
+
+    @classmethod
+    def unreadable(
+        cls, job_id: str, *, workflow: str, owner: str | None, created_at: float = 0.0
+    ) -> Job:
+        """In the place of a record that this version cannot read; nobody will run it."""
+        bare = cls(
+            job_id=job_id,
+            workflow=workflow,
+            parameters={},
+            owner=owner,
+            due=None,
+            created_at=min(max(0.0, created_at), LAST_MOMENT),
+        )
+        error = UnreadableRecord()
+        detail = ErrorDetail(code=error.code)
+        return bare._with(status=Status.FAILED, stage=None, error=str(error), error_detail=detail)
+
+    @property
+    def is_readable(self) -> bool:
+        """False if this stands in the place of a record that cannot be read."""
+        return self.error_detail is None or self.error_detail.code != UnreadableRecord.code
 
     @property
     def next_prompt_id(self) -> str:

@@ -15,7 +15,7 @@ from ..workflows import Workflow
 from .errors import IdempotencyKeyReused, InvalidParameters, StorageUnavailable
 from .extras import split
 from .idempotency import IdempotencyKey
-from .job import Job, Priority, Submitted
+from .job import LAST_MOMENT, Job, Priority, Submitted
 from .sources import Embedded, source_of
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
@@ -115,7 +115,7 @@ class JobRequest:
 
 
 def _earlier(deadline: float | None, now: float, wait_seconds: float | None) -> float | None:
-    begin_by = None if wait_seconds is None else now + wait_seconds
+    begin_by = None if wait_seconds is None else min(now + wait_seconds, LAST_MOMENT)
     return min((each for each in (deadline, begin_by) if each is not None), default=None)
 
 

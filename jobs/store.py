@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .counted_log import CountedLog
 from .errors import DeadlineExceeded
 from .job import RANKS, Job, Priority, Status
 from .line import Waiting
@@ -21,6 +24,9 @@ from .private import close_files_in, make_private_file, make_private_folder
 from .selection import ALL, Selection
 from .threads import Lane, count_threads
 from .writer import Writer
+
+#: Once for each record, not for each request that meets it.
+unreadable = CountedLog(logging.getLogger(__name__), seconds=math.inf)
 
 WRITER_THREAD = "unified-api-store-writer"
 BUSY_SECONDS = 10.0
@@ -106,6 +112,10 @@ RENEWED = ", ".join(
 )
 #: Only such jobs are kept elsewhere.
 IS_SHARED = "json_extract(jobs.document, '$.is_shared')"
+
+#: What a job is made of, or shown by where that cannot be read.
+STORED = "document, job_id, workflow, owner"
+PUT_ASIDE = "UPDATE jobs SET status = ?, due = NULL WHERE job_id = ?"
 
 #: So many jobs are read together where many are.
 JOBS_AT_ONCE = 100
@@ -224,7 +234,7 @@ class Store:
     async def cancel(self, job_id: str, *, now: float) -> Job | None:
         """Cancel a job that nobody works on; None if there is none of this id."""
         return await self._take(
-            "SELECT document FROM jobs WHERE job_id = ? AND due IS NOT NULL",
+            f"SELECT {STORED} FROM jobs WHERE job_id = ? AND due IS NOT NULL",
             (job_id,),
             lambda job: job.cancelled(now=now),
         )
@@ -235,7 +245,7 @@ class Store:
         Those of high priority are first, then the oldest. None if there is none.
         """
         return await self._take(
-            "SELECT document FROM jobs WHERE due IS NOT NULL AND rank <= ?"
+            f"SELECT {STORED} FROM jobs WHERE due IS NOT NULL AND rank <= ?"
             f" AND (due <= ? OR due > ?) ORDER BY {TURNS} LIMIT 1",
             (RANKS[least], now, now + LONGEST_DELAY_SECONDS),
             lambda job: job.fetching(now=now),
@@ -244,19 +254,19 @@ class Store:
     async def give_up(self, *, now: float) -> Job | None:
         """Fail a job that has waited for too long; None if there is none."""
         return await self._take(
-            f"SELECT document FROM jobs WHERE due IS NOT NULL AND {GIVE_UP_AT} <= ? LIMIT 1",
+            f"SELECT {STORED} FROM jobs WHERE due IS NOT NULL AND {GIVE_UP_AT} <= ? LIMIT 1",
             (now,),
             lambda job: job.failed(DeadlineExceeded(), now=now),
         )
 
     async def get(self, job_id: str) -> Job | None:
-        found = await self._read("SELECT document FROM jobs WHERE job_id = ?", (job_id,))
-        return _job(found[0][0]) if found else None
+        found = await self._read(f"SELECT {STORED} FROM jobs WHERE job_id = ?", (job_id,))
+        return _job(*found[0]) if found else None
 
     async def of_key(self, key: str) -> Job | None:
         """The job that was submitted with an idempotency key, by the digest of that."""
-        found = await self._read("SELECT document FROM jobs WHERE idempotency = ?", (key,))
-        return _job(found[0][0]) if found else None
+        found = await self._read(f"SELECT {STORED} FROM jobs WHERE idempotency = ?", (key,))
+        return _job(*found[0]) if found else None
 
     async def remove(self, job_ids: Sequence[str]) -> None:
         """Delete those of these jobs that have ended."""
@@ -269,10 +279,18 @@ class Store:
     async def unfinished(self) -> list[Job]:
         """What somebody had begun and nobody works on, if asked at the start of the process."""
         found = await self._read(
-            "SELECT document FROM jobs WHERE status = ? AND due IS NULL ORDER BY sequence",
+            f"SELECT {STORED} FROM jobs WHERE status = ? AND due IS NULL ORDER BY sequence",
             (Status.PROCESSING.value,),
         )
-        return [_job(document) for (document,) in found]
+        jobs = [_job(*each) for each in found]
+        for job in jobs:
+            if not job.is_readable:
+                await self.put_aside(job.job_id)
+        return [job for job in jobs if job.is_readable]
+
+    async def put_aside(self, job_id: str) -> None:
+        """Have a job never be run, whose record cannot be read. The record stays as it is."""
+        await self._write(PUT_ASIDE, (Status.FAILED.value, job_id))
 
     async def page(
         self, selection: Selection = ALL, *, limit: int, after: int | None = None
@@ -290,19 +308,19 @@ class Store:
         }
         given = {clause: value for clause, value in wanted.items() if value is not None}
         found = await self._read(
-            f"SELECT sequence, document FROM jobs WHERE {' AND '.join(given)}"
+            f"SELECT sequence, {STORED} FROM jobs WHERE {' AND '.join(given)}"
             " ORDER BY sequence DESC LIMIT ?",
             (*given.values(), limit),
         )
-        return [(sequence, _job(document)) for sequence, document in found]
+        return [(sequence, _job(*stored)) for sequence, *stored in found]
 
     async def from_oldest(self, *, after: int, limit: int) -> list[tuple[int, Job]]:
         """Jobs with their sequence numbers, oldest first, from above the number `after`."""
         found = await self._read(
-            "SELECT sequence, document FROM jobs WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            f"SELECT sequence, {STORED} FROM jobs WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, limit),
         )
-        return [(sequence, _job(document)) for sequence, document in found]
+        return [(sequence, _job(*stored)) for sequence, *stored in found]
 
     async def count_unfinished(self, owner: str) -> int:
         """The number of jobs of an owner that have not ended."""
@@ -337,7 +355,7 @@ class Store:
             f"SELECT workflow, {RUN_MS} FROM jobs WHERE status = ? ORDER BY sequence DESC LIMIT ?",
             (Status.COMPLETED.value, most),
         )
-        return [(workflow, run_ms) for workflow, run_ms in found if run_ms is not None]
+        return [(workflow, run_ms) for workflow, run_ms in found if isinstance(run_ms, int)]
 
     @property
     def _open_writer(self) -> sqlite3.Connection:
@@ -358,7 +376,10 @@ class Store:
     async def _take(
         self, sql: str, values: tuple[Any, ...], step: Callable[[Job], Job]
     ) -> Job | None:
-        """Commit the next state of a job that waits, if there is one."""
+        """Commit the next state of a job that waits, if there is one.
+
+        One that cannot be read is put aside, and returned as it is shown from then on.
+        """
         taken = await self._writer.run(_take, sql, values, step, self._news)
         if taken:
             self.outbox.news.set()
@@ -440,7 +461,11 @@ def _take(
     found = db.execute(sql, values).fetchone()
     if found is None:
         return None
-    job = step(_job(found[0]))
+    found_job = _job(*found)
+    if not found_job.is_readable:
+        db.execute(PUT_ASIDE, (found_job.status.value, found_job.job_id))
+        return found_job
+    job = step(found_job)
     _change(
         db,
         "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
@@ -455,8 +480,9 @@ def _row(job: Job, key: str | None = None) -> tuple[Any, ...]:
     return (*known, RANKS[job.priority], job.model_dump_json(), key)
 
 
-def _job(document: str) -> Job:
+def _job(document: str, job_id: str, workflow: str, owner: str | None) -> Job:
     try:
         return Job.model_validate_json(document)
-    except ValidationError as error:
-        raise sqlite3.DataError("a stored job cannot be read by this version") from error
+    except ValidationError:
+        unreadable.log(logging.ERROR, "the record of job %s cannot be read", job_id)
+        return Job.unreadable(job_id, workflow=workflow, owner=owner)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MOST_LEVELS = 16
 TOO_DEEP = f"it is nested too deeply, beyond {MOST_LEVELS} levels"
@@ -17,6 +19,18 @@ def parse(text: str | bytes) -> Any:
         raise ValueError(TOO_DEEP) from None
     if _is_deeper(value, MOST_LEVELS):
         raise ValueError(TOO_DEEP)
+    return value
+
+
+def check_writable(value: T) -> T:
+    """The value, if it can be written as JSON and read again by any program.
+
+    Raises ValueError for numbers that are not finite or have too many digits, for text that is no
+    Unicode, and for what is nested too deeply.
+    """
+    if _is_deeper(value, MOST_LEVELS):
+        raise ValueError(TOO_DEEP)
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
 from .reaper import GIVE_UP_SECONDS, REAP_SECONDS, Reaper
 from .rhythm import repeat
-from .task_item import MICROSECONDS, Record, UnreadableItem
+from .task_item import MICROSECONDS, Record
 
 log = logging.getLogger(__name__)
 
@@ -302,16 +302,11 @@ class Dispatcher:
             return None
         with _table_errors():
             found, former = await asyncio.gather(
-                self._bridge.table.of_key(key.digest), self._former(key.former_job_id)
+                self._bridge.table.of_key(key.digest), self._bridge.table.get(key.former_job_id)
             )
         if found or former is None:
             return found
         return former if former.is_deleted or request.is_former(former.job) else None
-
-    async def _former(self, task_id: str) -> Record | None:
-        with suppress(UnreadableItem):
-            return await self._bridge.table.get(task_id)
-        return None
 
     async def _replay(self, request: JobRequest, earlier: Record) -> Submitted:
         if earlier.is_deleted:
@@ -329,5 +324,3 @@ def _table_errors() -> Iterator[None]:
         yield
     except AwsFailed as failure:
         raise StorageUnavailable(TABLE_AWAY) from failure
-    except UnreadableItem as error:
-        raise UnknownJob() from error

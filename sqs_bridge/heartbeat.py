@@ -16,7 +16,6 @@ from .aws import AwsFailed
 from .claim import Claim, Hold
 from .desk import Desk
 from .inbox import Message
-from .task_item import UnreadableItem
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Heartbeat:
     async def _attempt(self, beat: Callable[[], Awaitable[None]]) -> None:
         try:
             await beat()
-        except (AwsFailed, UnreadableItem) as failure:
+        except AwsFailed as failure:
             log.warning("a message could not be held on to: %s", failure)
         except Exception:
             log.exception("a heartbeat met a fault of this service")

@@ -15,7 +15,6 @@ from ..jobs.workshop import Disowned
 from .aws import AwsFailed
 from .claim import Claim, Hold
 from .desk import Desk
-from .task_item import UnreadableItem
 
 T = TypeVar("T")
 
@@ -66,6 +65,6 @@ async def _persistently(attempt: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await attempt()
-        except (AwsFailed, UnreadableItem, JobFailed) as failure:
+        except (AwsFailed, JobFailed) as failure:
             log.warning("the state of a job could not be told: %s", failure)
             await asyncio.sleep(RETRY_SECONDS)

@@ -17,7 +17,7 @@ from pydantic import (
 
 from ..jobs import strict_json
 from ..jobs.errors import UnifiedApiError
-from ..jobs.job import RANKS, Priority
+from ..jobs.job import RANKS, Moment, Priority
 
 VERSION = 1
 #: What every queue takes, old ones included.
@@ -58,7 +58,7 @@ class TaskMessage(BaseModel):
     request_body: dict[str, Any] | None = None
     claim: str | None = Field(None, pattern=r"^s3://[^/\s]+/\S+$")
     #: Seconds since the epoch.
-    deadline: float | None = None
+    deadline: Moment | None = None
     #: If it is not told here, the body may tell it.
     priority: Priority | None = None
 

@@ -12,9 +12,9 @@ from ..jobs.extras import request_body
 from ..jobs.job import Job, Status
 from .aws import AwsFailed
 from .deposit import Deposit
-from .message import LARGEST_SENT_BYTES, TaskMessage, api_path_of, size_of
+from .message import LARGEST_SENT_BYTES, TASK_ID, TaskMessage, api_path_of, size_of, workflow_of
 from .task_index import TaskIndex
-from .task_item import Record, UnreadableItem
+from .task_item import Record
 from .task_queue import TaskQueues
 from .task_table import TaskTable
 
@@ -92,12 +92,9 @@ class Outbox:
         return is_clean
 
     async def _send_again(self, task_id: str) -> bool:
-        try:
-            record = await self._table.get(task_id)
-        except UnreadableItem:
-            return True
+        record = await self._table.get(task_id)
         # The index may tell of what was sent since.
-        if record is None or not self.has_forgotten(record):
+        if record is None or not self.has_forgotten(record) or not _is_task(record.job):
             return True
         log.info("job %s was accepted and never sent; it is sent now", task_id)
         return await self.send(record.job)
@@ -120,6 +117,12 @@ def message_of(job: Job) -> TaskMessage:
         # Only if it is not as usual: there are programs that know none.
         priority="high" if job.priority == "high" else None,
     )
+
+
+def _is_task(job: Job) -> bool:
+    """Other programs write items with ids and paths of their own."""
+    is_path = workflow_of(api_path_of(job.workflow)) is not None
+    return is_path and TASK_ID.fullmatch(job.job_id) is not None
 
 
 def _fits(message: TaskMessage) -> bool:

@@ -12,7 +12,7 @@ from ..jobs.job import Status
 from .aws import Aws
 from .dynamodb import Item, from_wire, spoken
 from .message import API_PATH, api_path_of
-from .task_item import MICROSECONDS, UNSENT, Record, UnreadableItem, record_of
+from .task_item import MICROSECONDS, UNSENT, Record, record_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class TaskIndex:
         async for items, second in self._query(
             status, NOT_AFTER, filter_, {**given, "last": last}, at_once=limit
         ):
-            found += [r for r in _readable(items) if after is None or r.sequence < after]
+            found += [r for r in _shown(items) if after is None or r.sequence < after]
             # Within a second the index has an order of its own, so a second is read to its end.
             if sum(record.job.created_at >= second + 1 for record in found) >= limit:
                 break
@@ -163,15 +163,6 @@ class TaskIndex:
             asked = {**asked, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
-def _readable(items: list[Item]) -> list[Record]:
-    """What there is to show of them."""
-    records = []
-    for item in items:
-        try:
-            record = record_of(item)
-        except UnreadableItem:
-            log.warning("an item of the task table cannot be read")
-            continue
-        if not record.is_deleted:
-            records.append(record)
-    return records
+def _shown(items: list[Item]) -> list[Record]:
+    """All but those that are deleted."""
+    return [record for record in map(record_of, items) if not record.is_deleted]

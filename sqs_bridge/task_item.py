@@ -7,17 +7,24 @@ Other programs read `task_id`, `status`, `job_type`, `created_at`, `updated_at`,
 from __future__ import annotations
 
 import json
+import logging
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from zlib import crc32
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.errors import UnifiedApiError
 from ..jobs.job import Job, Output, Priority, Stage, Status
 from ..jobs.prompt import Progress
 from .dynamodb import Item
-from .message import api_path_of, to_json, workflow_of
+from .message import MalformedTask, api_path_of, parse_object, to_json, workflow_of
+
+#: Once for each item, not for each request that meets it.
+unreadable = CountedLog(logging.getLogger(__name__), seconds=math.inf)
 
 #: Fixed at acceptance and kept as JSON text: parameters may be numbers that no table holds.
 FIXED = {
@@ -31,11 +38,17 @@ FOUND_OUT = {"attempt", "started_at", "finished_at", "timings", "outputs", "erro
 REMAINS = ("task_id", "status", "job_type", "created_at", "fence")
 
 UNSENT = "unsent"
+#: DynamoDB takes no larger ones.
+LARGEST_ITEM_BYTES = 400 * 1024
+#: A link as programs write it whose CDN is set without a scheme.
+CDN_LINK = re.compile(r"[a-z0-9.-]+\.[a-z0-9-]+(:\d+)?/\S", re.IGNORECASE)
+#: What a page may link to.
+LINK = re.compile(r"(s3|https?)://[^/\s]+/\S", re.IGNORECASE)
 MICROSECONDS = 10**6
 
 
 class UnreadableItem(UnifiedApiError):
-    """An item of the task table is not a task that this version can read."""
+    """An item of the task table is not a task that this version can run."""
 
     code = "unreadable_item"
 
@@ -55,7 +68,7 @@ class Record:
     @property
     def fence(self) -> int:
         """How often it was claimed."""
-        return int(self.item.get("fence", 0))
+        return int(_number(self.item.get("fence")))
 
     @property
     def is_deleted(self) -> bool:
@@ -64,7 +77,7 @@ class Record:
     @property
     def held_until(self) -> float:
         """When the lease of its worker ends."""
-        return float(self.item.get("lease_until", 0))
+        return float(_number(self.item.get("lease_until")))
 
     @property
     def wants_cancel(self) -> bool:
@@ -95,9 +108,13 @@ def new_item(job: Job) -> Item:
     return {name: value for name, value in item.items() if value is not None}
 
 
-def remains_of(item: Item) -> Item:
+def remains_of(record: Record) -> Item:
     """What stays of a task that is deleted: that it has ended, for whoever reads or runs tasks."""
-    return {name: item[name] for name in REMAINS if name in item} | {"deleted": True}
+    known = {name: record.item[name] for name in REMAINS if name in record.item}
+    if not record.job.is_readable:
+        known |= {"status": record.job.status.value, "created_at": int(record.job.created_at)}
+        known |= {"job_type": str(record.item.get("job_type")), "fence": record.fence}
+    return known | {"deleted": True}
 
 
 def present_state(job: Job) -> Item:
@@ -109,21 +126,46 @@ def present_state(job: Job) -> Item:
 
 
 def record_of(item: Item) -> Record:
-    """Raises UnreadableItem."""
+    """What there is to show of an item, whatever others have written into it."""
+    percent = min(max(0, int(_number(item.get("percent")))), 100)
+    return Record(_readable_job(item) or _unreadable_job(item), Progress(percent=percent), item)
+
+
+def _readable_job(item: Item) -> Job | None:
     try:
-        return Record(_job(item), Progress(percent=int(item.get("percent", 0))), item)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableItem() from error
+        return _job(item)
+    except (LookupError, TypeError, ValueError, ArithmeticError, MalformedTask):
+        unreadable.log(logging.ERROR, "the item of task %s cannot be read", item["task_id"])
+        return None
+
+
+def _unreadable_job(item: Item) -> Job:
+    return Job.unreadable(
+        _text(item["task_id"]) or "",
+        workflow=_workflow(_text(item.get("job_type")) or ""),
+        owner=_text(item.get("owner")),
+        created_at=float(_number(item.get("created_at"))),
+    )
+
+
+def _text(value: object) -> str | None:
+    """As much of it as can be written."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _number(value: object) -> Decimal:
+    """0 in the place of what is none."""
+    return value if isinstance(value, Decimal) else Decimal(0)
 
 
 def _job(item: Mapping[str, Any]) -> Job:
     status = Status(item["status"])
-    fixed = {"parameters": {}, **json.loads(item.get("request", "{}"))}
+    fixed = {"parameters": {}, **_request(item.get("request", "{}"))}
     return Job(
         **{**fixed, "created_at": _created_at(item, fixed)},
         **{name: item[name] for name in FOUND_OUT - {"outputs"} if name in item},
         job_id=item["task_id"],
-        workflow=workflow_of(item["job_type"]) or item["job_type"],
+        workflow=_workflow(item["job_type"]),
         status=status,
         stage=None if status.is_final else _stage(item.get("stage")),
         due=0.0 if status is Status.PENDING else None,
@@ -153,7 +195,22 @@ def _stage(name: str | None) -> Stage:
 def _outputs(item: Mapping[str, Any]) -> tuple[Output, ...]:
     if "outputs" in item:
         return tuple(map(Output.model_validate, item["outputs"]))
-    if link := item.get("result_s3_uri"):
+    link = str(item.get("result_s3_uri", ""))
+    if CDN_LINK.match(link):
+        link = f"https://{link}"
+    if LINK.match(link):
         # Another program told no more than the link.
         return (Output(name="image", s3_uri=link, content_type="image/png", size=0, sha256=""),)
     return ()
+
+
+def _request(text: object) -> dict[str, Any]:
+    """What is fixed of a job since its acceptance. Raises MalformedTask."""
+    if not isinstance(text, str):
+        raise MalformedTask("The request is no text.")
+    return parse_object(text, limit=LARGEST_ITEM_BYTES)
+
+
+def _workflow(path: str) -> str:
+    """Other services have paths of their own."""
+    return workflow_of(path) or path

@@ -25,7 +25,15 @@ from ..jobs.prompt import Progress
 from .aws import CONFLICT_PAUSES, Aws, AwsFailed
 from .claim import Claim, HeldByOther, Hold, Terminal
 from .dynamodb import Item, from_wire, setting, setting_once, spoken, to_wire
-from .task_item import UNSENT, Record, new_item, present_state, record_of, remains_of
+from .task_item import (
+    UNSENT,
+    Record,
+    UnreadableItem,
+    new_item,
+    present_state,
+    record_of,
+    remains_of,
+)
 from .writes import Write, Writes
 
 #: No queue keeps a message for longer, so what is older cannot be run any more.
@@ -49,6 +57,8 @@ FREE = f"({PENDING} OR ({PROCESSING} AND {LEASE_OVER}))"
 CLAIMABLE = f"{UNKNOWN} OR {FREE}"
 ENDED = "#status IN (:completed, :failed, :cancelled)"
 REMOVABLE = f"{ENDED} AND attribute_not_exists(#deleted)"
+#: Nobody runs what cannot be read, whatever its status says.
+UNREADABLE_REMOVABLE = f"{KNOWN} AND attribute_not_exists(#deleted)"
 STILL_MINE = f"#fence = :fence AND {PROCESSING}"
 #: Of an idempotency key: it still names the task that has gone.
 IS_FREE = "#job_id = :gone"
@@ -65,7 +75,7 @@ class Answer(NamedTuple):
 
 
 class TaskTable:
-    """Every method may raise AwsFailed or UnreadableItem.
+    """Every method may raise AwsFailed, and `claim` UnreadableItem.
 
     `clock` tells seconds since the epoch. Clocks that differ make a task run twice at worst.
     """
@@ -133,6 +143,8 @@ class TaskTable:
             draft.job_id, change, CLAIMABLE, **sets, **once, now=now, one=1
         )
         assert record is not None
+        if not record.job.is_readable:
+            raise UnreadableItem()
         if counted or record.item.get("lease_owner") == lease["lease_owner"]:
             return Claim(record.job, record.fence, record.wants_cancel)
         if record.job.status.is_final:
@@ -196,7 +208,8 @@ class TaskTable:
         now, nonce = self._clock(), uuid4().hex
         until = int(now + LONGEST_WAIT_SECONDS)
         sets = {"updated_at": int(now), "expires_at": until, "nonce": nonce}
-        put = _put({**remains_of(record.item), **sets}, REMOVABLE, **STATUSES)
+        condition = REMOVABLE if record.job.is_readable else UNREADABLE_REMOVABLE
+        put = _put({**remains_of(record), **sets}, condition, **STATUSES)
         counted, earlier = await self._puts.alone(put)
         return counted or (earlier is not None and earlier.get("nonce") == nonce)
 

@@ -590,20 +590,6 @@ async def test_an_engine_whose_store_cannot_be_opened_takes_no_jobs(bench, conte
         await engine.submit("draw", {})
 
 
-async def test_an_engine_with_an_unreadable_job_takes_no_jobs_and_does_not_raise(bench):
-    bench.host.gate.clear()
-    engine = await bench.open()
-    await engine.submit("draw", {})
-    await bench.until(lambda: bench.host.prompts)
-    await bench.crash(engine)
-    execute(bench.store_path, "UPDATE jobs SET document = '{}'")
-
-    engine = await bench.open()
-
-    with pytest.raises(NotReady):
-        await engine.submit("draw", {})
-
-
 async def test_a_dead_worker_or_no_healthy_workflow_means_not_ready(bench):
     engine = await bench.open()
     assert engine.is_ready

@@ -375,16 +375,6 @@ async def test_a_reset_leaves_a_sound_store_alone(store, close, open_store):
     assert await again.get("a")
 
 
-async def test_a_job_that_cannot_be_read_is_an_error_of_the_store(store, path):
-    await store.insert(job("a"))
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("UPDATE jobs SET document = '{}'")
-
-    for reading in (store.get("a"), store.claim(now=1.0), store.page(limit=1)):
-        with pytest.raises(sqlite3.Error, match="cannot be read"):
-            await reading
-
-
 async def test_a_store_that_is_not_open_says_so(path, stores):
     store = Store(path)
     stores.append(store)

@@ -1,0 +1,121 @@
+"""Hostile messages and items: every list goes on, on the orchestrator and on the worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tasks import PATH, Deployment
+from unified_api.jobs.errors import UnreadableRecord
+
+from ..common.hostile import DEEP, OBJECTS, TEXTS, TIMES
+from ..unit.fake_host import until
+
+API = "/api/v1"
+MESSAGES = [
+    {field: value}
+    for field in ("request_body", "deadline", "priority", "task_id", "version")
+    for value in (*TIMES, *TEXTS, *OBJECTS)
+    if value is not None
+]
+#: What a table takes of them.
+ITEMS: list[dict[str, Any]] = [
+    {"created_at": 10**20},
+    {"created_at": -(10**20)},
+    {"created_at": 253_402_300_800},
+    {"started_at": 10**30},
+    {"finished_at": "soon"},
+    {"status": "completed", "outputs": [{"name": 7}]},
+    {"status": "completed", "result_s3_uri": "javascript:alert(1)"},
+    {"request": json.dumps({"parameters": DEEP})},
+    {"request": '{"created_at": 1e999}'},
+    {"request": '{"parameters": {"a": "\\ud800"}}'},
+    {"request": "[]"},
+    {"request": 7},
+    {"job_type": ["x"]},
+    {"attempt": -1},
+    {"fence": "many", "percent": "all"},
+    {"timings": {"run_ms": 10**30}},
+    {"error_detail": "text"},
+]
+
+
+async def all_pages(client: Any) -> list[dict[str, Any]]:
+    """Every job of every page of one."""
+    jobs: list[dict[str, Any]] = []
+    cursor = ""
+    while cursor is not None:
+        reply = await client.get(f"{API}/jobs?limit=1{cursor and f'&cursor={cursor}'}")
+        assert reply.status == 200, await reply.text()
+        page = await reply.json()
+        jobs += page["data"]
+        cursor = page["next_cursor"]
+    return jobs
+
+
+@pytest.fixture
+async def client(orchestrate: Any, bucket_name: str) -> Any:
+    return await orchestrate(S3_BUCKET=bucket_name)
+
+
+async def test_every_item_is_listed_read_and_deleted(client: Any, deployment: Deployment) -> None:
+    now = int(time.time())
+    plain = {"status": "pending", "job_type": PATH, "created_at": now, "owner": "studio"}
+    ids = [str(uuid4()) for _ in (*ITEMS, None)]
+    for task_id, item in zip(ids, [*ITEMS, {}], strict=True):
+        deployment.put(task_id=task_id, **{**plain, **item})
+
+    seen = await all_pages(client)
+
+    assert {job["job_id"] for job in seen} == set(ids)
+    assert len(seen) == len(ids)
+    for task_id in ids[:-1]:
+        reply = await client.get(f"{API}/jobs/{task_id}")
+        job = await reply.json()
+        assert (reply.status, job["job_id"]) == (200, task_id)
+        if (job["error_detail"] or {}).get("code") == UnreadableRecord.code:
+            assert (await client.delete(f"{API}/jobs/{task_id}")).status == 204
+            assert (await client.get(f"{API}/jobs/{task_id}")).status == 404
+    left = await all_pages(client)
+    assert all((job["error_detail"] or {}).get("code") is None for job in left)
+    assert ids[-1] in {job["job_id"] for job in left}
+
+
+async def test_a_list_is_well_as_soon_as_the_item_is_gone(
+    client: Any, deployment: Deployment
+) -> None:
+    deployment.put(task_id="odd", status="failed", job_type=PATH, created_at=10**20)
+    assert [job["job_id"] for job in await all_pages(client)] == ["odd"]
+
+    key = {"task_id": {"S": "odd"}}
+    deployment.emulator.dynamodb.delete_item(TableName=deployment.table, Key=key)
+
+    assert await all_pages(client) == []
+
+
+async def test_no_message_breaks_a_list(hire: Any, client: Any, deployment: Deployment) -> None:
+    worker = await hire()
+    for message in MESSAGES:
+        body = {"task_id": str(uuid4()), "api_path": PATH, "request_body": {}, **message}
+        deployment.send_text(json.dumps(body))
+    task_id = deployment.send()
+
+    async def is_done() -> bool:
+        return bool(deployment.item(task_id).get("status") == "completed")
+
+    await until(is_done)
+    await until(lambda: deployment.is_empty)
+
+    assert task_id in {job["job_id"] for job in await all_pages(client)}
+    listed = [job async for job in _every_job(worker.engine)]
+    assert all(json.dumps(job.parameters) for job in listed)
+
+
+async def _every_job(engine: Any) -> Any:
+    after = None
+    while page := await engine.list(limit=1, after=after):
+        ((after, job, _),) = page
+        yield job

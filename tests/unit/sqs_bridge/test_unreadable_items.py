@@ -1,0 +1,121 @@
+"""Items of the task table, whatever others wrote into them: each has something to show."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from unified_api.jobs.errors import UnreadableRecord
+from unified_api.jobs.job import Job, Status
+from unified_api.jobs.links import Link
+from unified_api.routes.view import view
+from unified_api.sqs_bridge.message import MalformedTask, TaskMessage
+from unified_api.sqs_bridge.task_item import new_item, record_of, remains_of
+
+from ...common.hostile import DEEP, NUMBERS, OBJECTS, TEXTS, TIMES
+
+TIME_NAMES = ("created_at", "started_at", "finished_at", "lease_until", "give_up_at", "updated_at")
+DAMAGE: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(TIME_NAMES, TIMES),
+    **dict.fromkeys(("fence", "attempt", "percent", "timings", "outputs", "deleted"), NUMBERS),
+    **dict.fromkeys(("status", "stage", "job_type", "owner", "priority", "request"), TEXTS),
+    **dict.fromkeys(("error_message", "error_detail", "result_s3_uri"), TEXTS + OBJECTS),
+}
+CASES = [(name, value) for name, values in DAMAGE.items() for value in values]
+REQUESTS = [
+    {field: value}
+    for field in ("created_at", "deadline", "give_up_at", "parameters", "metadata", "webhook")
+    for value in (*TIMES, *TEXTS, *OBJECTS)
+]
+
+
+def item(**more: Any) -> dict[str, Any]:
+    """An item as the library of DynamoDB gives it."""
+    job = Job(job_id="a", workflow="draw", parameters={}, created_at=1_700_000_000.0)
+    found: dict[str, Any] = {**new_item(job), **more}
+    return {
+        name: Decimal(str(value)) if type(value) in (int, float) else value
+        for name, value in found.items()
+    }
+
+
+def shown(item: dict[str, Any]) -> Any:
+    """As a caller reads it, as JSON."""
+    record = record_of(item)
+    assert isinstance(record.sequence, int)
+    assert isinstance(record.fence, int)
+    assert isinstance(record.held_until, float)
+    links = [Link("http://a.example/b") for _ in record.job.outputs]
+    text = view(record.job, record.progress, links, "http://here").model_dump_json()
+    return json.loads(text.encode())
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_whatever_an_attribute_says_the_task_is_shown(number: int) -> None:
+    name, value = CASES[number]
+
+    assert shown(item(**{name: value}))["job_id"] == "a"
+
+
+@pytest.mark.parametrize("number", range(len(REQUESTS)))
+def test_whatever_a_request_says_the_task_is_shown(number: int) -> None:
+    request = json.dumps({"parameters": {}, **REQUESTS[number]})
+
+    assert shown(item(request=request))["job_id"] == "a"
+
+
+def test_an_item_that_cannot_be_read_is_shown_as_such() -> None:
+    seen = shown(item(request=json.dumps({"parameters": DEEP}), owner="studio"))
+
+    assert (seen["status"], seen["workflow"]) == ("failed", "draw")
+    assert seen["error_detail"]["code"] == UnreadableRecord.code
+    assert seen["created_at"] == "2023-11-14T22:13:20.000Z"
+
+
+@pytest.mark.parametrize(("told", "shown_at"), [(10**20, "9999-12-31"), (-(10**100), "1970-01-01")])
+def test_a_time_that_cannot_be_written_is_the_nearest_that_can(told: int, shown_at: str) -> None:
+    assert shown(item(created_at=told))["created_at"].startswith(shown_at)
+
+
+def test_what_stays_of_one_that_is_deleted_can_be_read() -> None:
+    record = record_of(item(status="odd", created_at=10**20, job_type=["x"], fence="none"))
+
+    left = record_of(item() | remains_of(record))
+
+    assert (left.is_deleted, left.job.status, left.job.is_readable) == (True, Status.FAILED, True)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        *("javascript:alert(1)", "JavaScript:alert(1)//a.b/c", "data:text/html,x", "file:///etc/x"),
+        *("ftp://a.example/b", "//a.example/b", "vbscript:x", " javascript:x", "https:///b", "x"),
+    ],
+)
+def test_a_link_that_no_page_should_have_is_left_out(link: str) -> None:
+    assert shown(item(status="completed", result_s3_uri=link))["outputs"] == []
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("https://cdn.example/a.png", "https://cdn.example/a.png"),
+        ("HTTP://cdn.example/a.png", "HTTP://cdn.example/a.png"),
+        ("s3://bucket/a.png", "s3://bucket/a.png"),
+        ("d1.cloudfront.example/a/b.png", "https://d1.cloudfront.example/a/b.png"),
+    ],
+)
+def test_other_links_are_kept(told: str, kept: str) -> None:
+    (output,) = shown(item(status="completed", result_s3_uri=told))["outputs"]
+
+    assert output["s3_uri"] == kept
+
+
+@pytest.mark.parametrize("deadline", [each for each in TIMES if each is not None])
+def test_a_message_with_a_time_that_is_none_is_no_task(deadline: Any) -> None:
+    body = {"task_id": "a", "api_path": "/api/v1/draw/jobs", "request_body": {}}
+
+    with pytest.raises(MalformedTask, match="deadline"):
+        TaskMessage.parse(json.dumps({**body, "deadline": deadline}))
