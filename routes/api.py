@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs.keys import Scope
-from . import about, batch, events, jobs, metrics, openapi, pages, thumbnails
+from . import about, batch, events, jobs, metrics, openapi_document, pages, thumbnails
 from .door import admit
 from .feed import FEEDS, Feeds
 from .problems import problems
@@ -19,7 +19,7 @@ from .view import PREFIX
 API = [
     web.get("", about.info),
     web.get("/health", about.health),
-    web.get("/openapi.json", openapi.document),
+    web.get("/openapi.json", openapi_document.document),
     web.get("/docs", pages.docs),
     web.get("/dashboard", pages.dashboard),
     web.get("/web/{name}", pages.asset),
@@ -45,7 +45,6 @@ PUBLIC: set[Handler] = {
     about.info,
     about.health,
     about.ready,
-    openapi.document,
     pages.docs,
     pages.dashboard,
     pages.asset,
@@ -54,6 +53,7 @@ PUBLIC: set[Handler] = {
 NEEDS: dict[Handler, Scope] = {
     about.workflows: Scope.READ,
     about.workflow: Scope.READ,
+    openapi_document.document: Scope.READ,
     metrics.read: Scope.READ,
     jobs.read_all: Scope.READ,
     jobs.read: Scope.READ,
@@ -73,6 +73,7 @@ OURS = web.AppKey("unified_api", list[web.Application])
 def mount(app: web.Application, service: Service, surface: Surface) -> None:
     """Serve the API on an application that has not started, beside whatever else it serves."""
     app[SERVICE], app[SURFACE], app[FEEDS] = service, surface, Feeds(service)
+    app[openapi_document.DOCUMENTS] = openapi_document.Documents(service, surface)
     app[OURS] = [_guarded(app, PREFIX, API), _guarded(app, "/metrics", METRICS)]
     app.add_routes(BESIDE)
 

@@ -167,14 +167,20 @@ def _reply(
     )
 
 
-def unless_known(request: web.Request, reply: web.Response) -> web.Response:
-    """The reply, or 304 for a caller who has this very one."""
+def unless_known(
+    request: web.Request, reply: web.Response, *, etag: str | None = None
+) -> web.Response:
+    """The reply, or 304 for a caller who has this very one. `etag` spares working it out."""
     assert isinstance(reply.body, bytes), "it is not streamed"
-    reply.etag = sha256(reply.body).hexdigest()[:32]
+    reply.etag = etag or etag_of(reply.body)
     if reply.etag in (request.if_none_match or ()):
         reply.body = None
         reply.set_status(304)
     return reply
+
+
+def etag_of(body: bytes) -> str:
+    return sha256(body).hexdigest()[:32]
 
 
 def _status(request: web.Request) -> Status | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import partial
-
-from aiohttp import web
 
 from ..workflows import Workflow
 from . import openapi_examples as examples
@@ -14,23 +11,9 @@ from . import openapi_parts as parts
 from . import openapi_schemas as schemas
 from .body import common_fields
 from .openapi_parts import JOB, JSON, Part, in_path
-from .service import service_of, surface_of
 from .view import PREFIX
 
 NAME = "ComfyUI Unified API Service"
-
-
-async def document(request: web.Request) -> web.Response:
-    surface = surface_of(request)
-    await surface.keyring.refresh()
-    offered = service_of(request).offer.all()
-    described = describe(
-        [one.workflow for one in offered if one.workflow],
-        version=surface.version,
-        security=[{"key": []}] if surface.keyring.is_required else [],
-    )
-    text = json.dumps(described, ensure_ascii=False)
-    return web.Response(text=text, content_type=JSON, headers={"Cache-Control": "no-store"})
 
 
 def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part]) -> Part:
@@ -77,7 +60,7 @@ def _service_paths() -> dict[str, Part]:
         "/metrics": {
             "get": parts.operation("get_metrics", "Get metrics for Prometheus", answer=metrics)
         },
-        f"{PREFIX}/openapi.json": {"get": parts.public("get_openapi", "Get the OpenAPI document")},
+        f"{PREFIX}/openapi.json": {"get": parts.get("get_openapi", "Get the OpenAPI document")},
     }
 
 
