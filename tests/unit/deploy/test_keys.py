@@ -87,10 +87,19 @@ def test_a_key_is_kept_as_a_hash_and_for_the_owner_alone(clone: Clone, user_fold
     assert [path.name for path in file.parent.iterdir()] == ["keys.json"]
 
 
+def test_the_template_takes_keys_of_every_scope() -> None:
+    template = (ROOT / "deploy" / "cloudformation.yaml").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'ApiKeys:\n.*\n.*\n    AllowedPattern: "(.*)"', template)
+
+    for scope in (*(one.value for one in Scope), "read+read-all"):
+        assert re.fullmatch(pattern, f"a:{scope}:{'0' * 64}, b:{scope}:{'1' * 64}")
+
+
 def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder: Path) -> None:
     at = ("--user-folder", str(user_folder))
     secret = clone.key("add", "a", *at, "--scopes", "admin").stdout.strip()
     clone.key("add", "b", *at, "--scopes", "read, submit,read")
+    clone.key("add", "c", *at, "--scopes", "read-all,cancel")
 
     listed = clone.key("list", *at).stdout
 
@@ -98,6 +107,7 @@ def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder
     assert [(key.name, key.scopes) for key in parsed] == [
         ("a", {Scope.ADMIN}),
         ("b", {Scope.READ, Scope.SUBMIT}),
+        ("c", {Scope.READ_ALL, Scope.CANCEL}),
     ]
     assert secret not in listed
     found = Keyring(parsed).find(secret.encode())
