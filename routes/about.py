@@ -7,9 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
+from ..jobs.errors import UnknownHost
 from ..jobs.health import Component, State
 from ..jobs.offer import Offered
-from .door import may_read
+from .browsers import RESOURCE_POLICY, SAME_ORIGIN
+from .door import may_be_rebound, may_read
 from .service import service_of, surface_of
 from .view import PREFIX
 
@@ -19,11 +21,16 @@ VITAL = ("comfyui", "store", "dynamodb", "sqs")
 
 
 async def info(request: web.Request) -> web.Response:
-    return web.json_response(
+    """Raises UnknownHost."""
+    shows_workflows = await may_read(request)
+    if may_be_rebound(request):
+        raise UnknownHost()
+    slugs = [offered.slug for offered in service_of(request).offer.all()]
+    return _fresh(
         {
             "name": NAME,
             "version": surface_of(request).version,
-            "workflows": [offered.slug for offered in service_of(request).offer.all()],
+            "workflows": slugs if shows_workflows else None,
             "links": {
                 "self": PREFIX,
                 "workflows": f"{PREFIX}/workflows",
@@ -41,14 +48,13 @@ async def health(request: web.Request) -> web.Response:
     tells_reasons = await may_read(request)
     components = components_of(request)
     state = _overall(components)
-    body = {
-        "status": state.value,
-        "version": surface_of(request).version,
-        "components": {
+    body: dict[str, Any] = {"status": state.value}
+    if not may_be_rebound(request):
+        body["version"] = surface_of(request).version
+        body["components"] = {
             name: {"status": part.state.value, "reason": part.reason if tells_reasons else None}
             for name, part in components.items()
-        },
-    }
+        }
     return _fresh(body, status=503 if state is State.UNHEALTHY else 200)
 
 
@@ -119,5 +125,6 @@ def _fresh(body: dict[str, Any], *, status: int = 200) -> web.Response:
         text=text,
         status=status,
         content_type="application/json",
-        headers={"Cache-Control": "no-store"},
+        # Beside the routes of others, nobody else says who may embed it.
+        headers={"Cache-Control": "no-store", RESOURCE_POLICY: SAME_ORIGIN},
     )

@@ -14,6 +14,14 @@ from .openapi_parts import JOB, JSON, Part, in_path
 from .view import PREFIX
 
 NAME = "ComfyUI Unified API Service"
+SCOPES = """A key has scopes, and owns the jobs that are submitted with it.
+
+- `submit`: new jobs; one's own jobs by their id: state, events, results
+- `read`: one's own jobs, also as a list; the catalog, this document, metrics, reasons of health
+- `cancel`: cancelling and deleting one's own jobs
+- `read-all`: as `read`, of everybody's jobs
+- `admin`: all of it, of everybody's jobs
+"""
 
 
 def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part]) -> Part:
@@ -31,7 +39,9 @@ def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part
         "x-common-fields": list(common_fields()),
         "components": {
             "schemas": schemas.components(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": SCOPES},
+            },
         },
     }
 
