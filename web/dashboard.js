@@ -107,8 +107,10 @@ class Dashboard {
    */
   #onEvent(id, { name, data }) {
     if (name === "status") this.#jobs.put(data);
+    // The key does not open any more.
+    if (name === "problem") this.#poll();
     // The next one runs already.
-    if (name === "status" && isFinal(data)) this.#poll();
+    else if (name === "status" && isFinal(data)) this.#poll();
     else if (name === "progress") this.#jobs.updateProgress(id, data);
     else if (name === "preview" && PICTURE.test(data.content_type)) {
       this.#previews.set(id, `data:${data.content_type};base64,${data.data}`);
