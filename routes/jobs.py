@@ -171,8 +171,9 @@ def unless_known(
 ) -> web.Response:
     """The reply, or 304 for a caller who has this very one. `etag` spares working it out."""
     assert isinstance(reply.body, bytes), "it is not streamed"
-    reply.etag = etag or etag_of(reply.body)
-    if reply.etag in (request.if_none_match or ()):
+    reply.etag = etag = etag or etag_of(reply.body)
+    # Also by a weak one, which proxies that compress make of ours.
+    if etag in {known.value for known in request.if_none_match or ()}:
         reply.body = None
         reply.set_status(304)
     return reply

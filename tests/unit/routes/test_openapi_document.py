@@ -40,10 +40,11 @@ async def test_where_no_key_is_set_it_is_open_to_this_machine_alone(door):
     assert await code_of(stranger) == (403, "unknown_host")
 
 
-async def test_who_has_it_already_is_not_sent_it_again(door):
+@pytest.mark.parametrize("known", ["{}", "W/{}", '"other", {}'])
+async def test_who_has_it_already_is_not_sent_it_again(door, known):
     client = await door()
     first = await client.get(DOCUMENT, headers=bearer())
-    known = {**bearer(), "If-None-Match": first.headers["ETag"]}
+    known = {**bearer(), "If-None-Match": known.format(first.headers["ETag"])}
 
     again = await client.get(DOCUMENT, headers=known)
     stranger = await client.get(DOCUMENT, headers={"If-None-Match": first.headers["ETag"]})
