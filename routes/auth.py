@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -51,10 +53,19 @@ class Caller:
     scopes: frozenset[Scope] = frozenset(Scope)
 
     def may(self, scope: Scope) -> bool:
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        implying = {Scope.ADMIN, Scope.READ_ALL} if scope is Scope.READ else {Scope.ADMIN}
+        return not self.scopes.isdisjoint({scope, *implying})
+
+    @property
+    def sees_all(self) -> bool:
+        return self.may(Scope.READ_ALL)
 
     def sees(self, owner: str | None) -> bool:
         """Whether the jobs of an owner exist for this caller."""
+        return self.sees_all or owner == self.name
+
+    def may_change(self, owner: str | None) -> bool:
+        """Whether this caller may cancel and delete jobs of an owner, given the scope for it."""
         return self.may(Scope.ADMIN) or owner == self.name
 
 
@@ -106,6 +117,7 @@ class Keyring:
         self._record = KeyRecord.beside(file) if file else KeyRecord()
         self._read_seconds = read_seconds
         self._found = _Found()
+        self._looked_at = -math.inf
         self._begun: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         #: A read that its disk did not answer in time.
@@ -144,12 +156,13 @@ class Keyring:
                 found = Caller(key.name, key.scopes)
         return found
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, max_age: float = 0.0) -> None:
         """Read the file, if it has changed. Callers at the same moment share one look at it.
 
-        A file whose disk does not answer in time counts as unreadable until it does.
+        A look that began less than `max_age` seconds ago will do. A file whose disk does not answer
+        in time counts as unreadable until it does.
         """
-        if self._path is None:
+        if self._path is None or time.monotonic() - self._looked_at < max_age:
             return
         # Not one that has begun: it may have looked at the file before the latest change.
         if self._next is None:
@@ -160,6 +173,7 @@ class Keyring:
         if earlier and not earlier.done():
             await asyncio.wait({earlier})
         self._begun, self._next = self._next, None
+        self._looked_at = time.monotonic()
         self._found = await self._look(path)
 
     async def _look(self, path: Path) -> _Found:

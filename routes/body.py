@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, web
@@ -51,9 +52,10 @@ async def read_batch(request: web.Request) -> dict[str, Any]:
     return await off_loop(parse_object, await _read_json(request, MAX_BATCH_BYTES))
 
 
-def common_fields() -> dict[str, dict[str, Any]]:
+@cache
+def common_fields() -> Mapping[str, dict[str, Any]]:
     """The schemas of what every workflow takes beside its own parameters."""
-    fields: dict[str, dict[str, Any]] = Extras.model_json_schema()["properties"]
+    fields: Mapping[str, dict[str, Any]] = Extras.model_json_schema()["properties"]
     return fields
 
 

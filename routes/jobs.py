@@ -10,7 +10,6 @@ from aiohttp import web
 
 from ..jobs.errors import InvalidQuery
 from ..jobs.job import Status, Submitted, rfc3339
-from ..jobs.keys import Scope
 from ..jobs.notify.notices import webhook_ids_of
 from ..jobs.rehearsal import pass_over, rehearse
 from ..jobs.selection import Selection
@@ -22,7 +21,7 @@ from .events import settled, wait_of
 from .moments import moment_of
 from .query import flag_of, number_of
 from .service import service_of, surface_of
-from .shown import own_job, shown
+from .shown import changeable_job, own_job, shown
 from .view import PREFIX, JobView
 
 POLL_SECONDS = 2
@@ -41,7 +40,7 @@ async def create(request: web.Request) -> web.Response:
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        job, progress = await settled(service_of(request), job.job_id, wait)
+        job, progress = await settled(request, job, wait)
     is_done = is_replay or job.status.is_final
     return _reply(
         await shown(request, job, progress), status=200 if is_done else 202, headers=headers
@@ -70,18 +69,18 @@ async def submit(
 async def read(request: web.Request) -> web.Response:
     job, progress = await own_job(request)
     if wait := wait_of(request):
-        job, progress = await settled(service_of(request), job.job_id, wait)
+        job, progress = await settled(request, job, wait)
     return unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    await own_job(request)
-    job, progress = await service_of(request).cancel(request.match_info["job_id"])
+    job = await changeable_job(request)
+    job, progress = await service_of(request).cancel(job.job_id)
     return _reply(await shown(request, job, progress))
 
 
 async def delete(request: web.Request) -> web.Response:
-    job, _ = await own_job(request)
+    job = await changeable_job(request)
     await service_of(request).delete(job.job_id)
     return web.Response(status=204)
 
@@ -94,7 +93,7 @@ async def read_all(request: web.Request) -> web.Response:
     selection = Selection(
         status=_status(request),
         workflow=request.query.get("workflow"),
-        owner=None if caller.may(Scope.ADMIN) else caller.name,
+        owner=None if caller.sees_all else caller.name,
         created_after=moment_of(request, "created_after"),
         created_before=moment_of(request, "created_before"),
     )
@@ -170,14 +169,21 @@ def _reply(
     )
 
 
-def unless_known(request: web.Request, reply: web.Response) -> web.Response:
-    """The reply, or 304 for a caller who has this very one."""
+def unless_known(
+    request: web.Request, reply: web.Response, *, etag: str | None = None
+) -> web.Response:
+    """The reply, or 304 for a caller who has this very one. `etag` spares working it out."""
     assert isinstance(reply.body, bytes), "it is not streamed"
-    reply.etag = sha256(reply.body).hexdigest()[:32]
-    if reply.etag in (request.if_none_match or ()):
+    reply.etag = etag = etag or etag_of(reply.body)
+    # Also by a weak one, which proxies that compress make of ours.
+    if etag in {known.value for known in request.if_none_match or ()}:
         reply.body = None
         reply.set_status(304)
     return reply
+
+
+def etag_of(body: bytes) -> str:
+    return sha256(body).hexdigest()[:32]
 
 
 def _status(request: web.Request) -> Status | None:

@@ -15,7 +15,7 @@ from ..jobs.settings import Settings
 from . import about
 from .api import mount
 from .body import MAX_JSON_BYTES
-from .browsers import ANY_ORIGIN, is_allowed, is_loopback
+from .browsers import ANY_ORIGIN, forbid_embedding, is_allowed, is_loopback
 from .problems import problems
 from .service import Service, Surface, surface_of
 
@@ -87,7 +87,7 @@ def application(service: Service, surface: Surface) -> web.Application:
     app = web.Application(client_max_size=MAX_JSON_BYTES, middlewares=[preflight, problems])
     app.add_routes([web.get("/", about.info)])
     mount(app, service, surface)
-    app.on_response_prepare.append(share)
+    app.on_response_prepare.extend([share, forbid_embedding])
     return app
 
 
@@ -104,7 +104,7 @@ async def share(request: web.Request, response: web.StreamResponse) -> None:
     """Let pages of allowed origins read the answer."""
     origin, surface = request.headers.get("Origin"), surface_of(request)
     if surface.cors_origins and ANY_ORIGIN not in surface.cors_origins:
-        response.headers.add("Vary", "Origin")
+        response.headers.add("Vary", "Origin, Referer")
     if origin is not None and is_allowed(origin, surface):
         allowed = ANY_ORIGIN if ANY_ORIGIN in surface.cors_origins else origin
         response.headers["Access-Control-Allow-Origin"] = allowed

@@ -119,7 +119,7 @@ def thumbnail(name: str, summary: str, *parameters: Part) -> Part:
 
 
 def stream(name: str, summary: str, *parameters: Part) -> Part:
-    told = raw("Its changes, to its end", "text/event-stream")
+    told = raw("Its changes, to its end or to a `problem`", "text/event-stream")
     streamed = operation(name, summary, *parameters, answer=told)
     streamed["responses"]["204"] = {"description": "There is no more to tell"}
     return streamed

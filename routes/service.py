@@ -84,6 +84,8 @@ class Surface:
     #: Whether the rest of the application asks for a key as well.
     is_locked: bool = False
     parts: tuple[Part, ...] = ()
+    #: How often it is judged again who may have an answer that takes long.
+    recheck_seconds: float = 2.0
 
     @classmethod
     def of(

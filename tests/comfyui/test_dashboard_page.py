@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -348,6 +349,34 @@ def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
 
     page.get_by_role("button", name="Forget the key").click()
     expect(field).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(tag)
+
+
+def test_who_reads_all_sees_everybodys_jobs_until_the_key_is_revoked(
+    start_comfy: StartComfy, open_page: OpenPage, tmp_path: Path, tag: str
+) -> None:
+    comfy = start_comfy(base=tmp_path)
+    file = comfy.user_folder / "keys.json"
+    ann, eye = (
+        {"name": name, "scopes": [scope], "sha256": sha256(secret.encode()).hexdigest()}
+        for name, scope, secret in (("ann", "submit", "uak_ann"), ("eye", "read-all", KEY))
+    )
+    file.write_text(json.dumps([ann, eye]))
+    body = {"tag": tag, "seconds": 60, "steps": 600}
+    bearer = {"Authorization": "Bearer uak_ann"}
+    assert comfy.post("/api/v1/probe/jobs", json=body, headers=bearer).status_code == 202
+    page = open_page(comfy.url + PATH, expected=(REFUSED, "403"))
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_label("API key").press("Enter")
+    running = row(page, "running", tag)
+    expect(running.get_by_role("progressbar")).to_be_visible()
+
+    running.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("alert").filter(has_text="does not have the scope")).to_be_visible()
+    expect(running).to_be_visible()
+
+    file.write_text(json.dumps([ann]))
+    expect(page.get_by_label("API key")).to_be_focused()
     expect(page.locator("body")).not_to_contain_text(tag)
 
 
