@@ -77,6 +77,13 @@ class Settings(BaseModel):
     webhook_url: str | None = Field(
         None, alias="UNIFIED_API_WEBHOOK_URL", pattern=r"^https?://[^/\s]+(/\S*)?$"
     )
+    webhook_timeout: float = Field(15.0, alias="UNIFIED_API_WEBHOOK_TIMEOUT", gt=0, lt=inf)
+    webhook_slots: int = Field(64, alias="UNIFIED_API_WEBHOOK_SLOTS", ge=1, le=1000)
+    webhook_slots_per_key: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_KEY", ge=1)
+    webhook_slots_per_site: int = Field(8, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_SITE", ge=1)
+    webhook_slow_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOW_SLOTS", ge=1)
+    webhook_reserved_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_RESERVED_SLOTS", ge=0)
+    webhook_slow_seconds: float = Field(3.0, alias="UNIFIED_API_WEBHOOK_SLOW_SECONDS", gt=0, lt=inf)
     webhook_secrets: tuple[Secret, ...] = Field((), alias="UNIFIED_API_WEBHOOK_SECRET")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
