@@ -63,6 +63,7 @@ class Settings(BaseModel):
     task_table: str = Field(
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )
+    list_queries: int = Field(20, alias="UNIFIED_API_LIST_QUERIES", ge=5, le=1000)
     prefetch: int = Field(1, alias="SQS_PREFETCH", ge=0, le=10)
     visibility_seconds: float = Field(120.0, alias="UNIFIED_API_VISIBILITY_SECONDS", ge=2, le=43200)
     drain_seconds: float = Field(100.0, alias="UNIFIED_API_DRAIN_SECONDS", ge=0, lt=inf)

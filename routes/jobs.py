@@ -97,13 +97,11 @@ async def read_all(request: web.Request) -> web.Response:
         created_after=moment_of(request, "created_after"),
         created_before=moment_of(request, "created_before"),
     )
-    after = number_of(request, "after", None)
-    found = await service_of(request).list(selection, limit=limit + 1, after=after)
-    page, has_more = found[:limit], len(found) > limit
-    views = [await shown(request, job, progress) for _, job, progress in page]
-    cursor = str(page[-1][0]) if has_more else None
-    data = [one.model_dump() for one in views]
-    return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
+    after = request.query.get("after")
+    page = await service_of(request).list(selection, limit=limit, after=after)
+    views = [await shown(request, job, progress) for job, progress in page.jobs]
+    cursor, data = page.next_cursor, [one.model_dump() for one in views]
+    return web.json_response({"data": data, "next_cursor": cursor, "has_more": cursor is not None})
 
 
 async def deliveries(request: web.Request) -> web.Response:

@@ -39,6 +39,7 @@ TABLE = {
     "queue_url": (None, "https://sqs.example/1/tasks", "https://sqs.example/1/tasks", ["tasks"]),
     "high_queue_url": (None, "https://sqs.example/1/h", "https://sqs.example/1/h", ["high"]),
     "task_table": ("task_store", "tasks-2.x", "tasks-2.x", ["a", "a/b", "a b c"]),
+    "list_queries": (20, "50", 50, ["4", "1001", "some"]),
     "prefetch": (1, "0", 0, ["-1", "11", "many"]),
     "visibility_seconds": (120.0, "3", 3.0, ["1", "43201", "nan"]),
     "drain_seconds": (100.0, "0", 0.0, ["-1", "nan", "inf"]),
