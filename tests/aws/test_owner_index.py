@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
@@ -82,18 +83,22 @@ def refuse(code: str, message: str) -> Fault:
 
 
 @pytest.fixture
-def queries(proxy: FaultProxy) -> list[str]:
-    """The indexes that are asked, one after the other."""
-    asked: list[str] = []
+def asked(proxy: FaultProxy) -> list[dict[str, Any]]:
+    """The queries, one after the other."""
+    found: list[dict[str, Any]] = []
 
     async def note(exchange: Exchange) -> None:
         body = await exchange.body()
         if exchange.header("x-amz-target").endswith(".Query"):
-            asked.append(json.loads(body)["IndexName"])
+            found.append(json.loads(body))
         await exchange.reply(await exchange.forward(body))
 
     proxy.spoil(note, method="POST", times=math.inf)
-    return asked
+    return found
+
+
+def indexes(asked: list[dict[str, Any]]) -> list[str]:
+    return [query["IndexName"] for query in asked]
 
 
 async def listed(index: TaskIndex, selection: Selection, *, limit: int = 20) -> list[str]:
@@ -114,7 +119,7 @@ async def test_few_tasks_of_an_owner_are_found_among_many_by_few_queries(
     emulator: Emulator,
     deployment: Deployment,
     index: TaskIndex,
-    queries: list[str],
+    asked: list[dict[str, Any]],
     narrowed: dict[str, Any],
 ) -> None:
     mine = jobs_of("ci", FEW)
@@ -123,12 +128,12 @@ async def test_few_tasks_of_an_owner_are_found_among_many_by_few_queries(
     found = await listed(index, Selection(owner="ci", **narrowed))
 
     assert found == [job.job_id for job in reversed(mine)]
-    assert queries == [OWNER_INDEX]
+    assert indexes(asked) == [OWNER_INDEX]
 
 
 @on_each_emulator
 async def test_a_list_over_http_takes_few_queries(
-    emulator: Emulator, deployment: Deployment, orchestrate: Any, queries: list[str]
+    emulator: Emulator, deployment: Deployment, orchestrate: Any, asked: list[dict[str, Any]]
 ) -> None:
     since = time.time() - 600
     jobs = [*jobs_of("mallory", MANY, since=since), *jobs_of("ci", FEW, since=since)]
@@ -136,10 +141,10 @@ async def test_a_list_over_http_takes_few_queries(
     client = await orchestrate(UNIFIED_API_KEYS=KEYS)
 
     async def read(query: str) -> Any:
-        queries.clear()
+        asked.clear()
         page = await (await client.get(f"/api/v1/jobs?{query}", headers=KEY)).json()
         # The second in which a page ends is read to its end.
-        assert 1 <= queries.count(OWNER_INDEX) <= 2
+        assert 1 <= indexes(asked).count(OWNER_INDEX) <= 2
         return page
 
     whole = await read("")
@@ -175,7 +180,7 @@ async def test_with_the_index_and_without_lists_are_the_same(
 
 @on_each_emulator
 async def test_without_the_index_each_page_takes_a_bounded_number_of_queries(
-    emulator: Emulator, dynamodb: Aws, queries: list[str]
+    emulator: Emulator, dynamodb: Aws, asked: list[dict[str, Any]]
 ) -> None:
     table = make_old_table(emulator)
     mine = jobs_of("ci", FEW)
@@ -185,14 +190,14 @@ async def test_without_the_index_each_page_takes_a_bounded_number_of_queries(
     found: list[str] = []
     after: Cursor | None = Cursor()
     while after:
-        before = len(queries)
+        before = len(asked)
         records, after = await index.page(MINE, limit=2, after=after)
         # One more shows that there is no such index.
-        assert len(queries) - before <= 6 + 1
+        assert len(asked) - before <= 6 + 1
         found += [record.job.job_id for record in records]
 
     assert found == [job.job_id for job in reversed(mine)]
-    assert queries.count(OWNER_INDEX) == 1
+    assert indexes(asked).count(OWNER_INDEX) == 1
 
 
 @pytest.mark.parametrize("why", REFUSALS)
@@ -213,6 +218,7 @@ async def test_an_index_that_cannot_be_used_is_done_without_and_asked_for_later(
     assert await index.count_unfinished("ci") == FEW
     assert dynamodb.trouble is None
     assert caplog.text.count("take more queries") == 1
+    assert "query failed" not in caplog.text
     proxy.heal()
     before = len(proxy.seen)
     assert len(await listed(index, MINE)) == FEW
@@ -234,7 +240,7 @@ async def test_another_failure_of_the_index_is_a_failure(
 
 
 async def test_an_old_table_is_asked_by_owner_when_it_has_got_the_index(
-    emulator: Emulator, dynamodb: Aws, queries: list[str]
+    emulator: Emulator, dynamodb: Aws, asked: list[dict[str, Any]]
 ) -> None:
     table, clock = make_old_table(emulator), Time()
     mine = jobs_of("ci", FEW)
@@ -244,10 +250,10 @@ async def test_an_old_table_is_asked_by_owner_when_it_has_got_the_index(
 
     create_table(emulator.dynamodb, table)
     clock.now += WITHOUT_OWNERS_SECONDS
-    queries.clear()
+    asked.clear()
 
     assert await listed(index, MINE) == before
-    assert queries == [OWNER_INDEX]
+    assert indexes(asked) == [OWNER_INDEX]
 
 
 @on_each_emulator
@@ -291,16 +297,19 @@ async def test_unfinished_tasks_are_counted_by_the_way_that_is_shorter(
     emulator: Emulator,
     deployment: Deployment,
     index: TaskIndex,
-    queries: list[str],
+    asked: list[dict[str, Any]],
     most_of_others: int,
     mine_ended: int,
 ) -> None:
-    ended = [job.cancelled(now=1.0) for job in jobs_of("ci", mine_ended)]
-    fill(emulator, deployment.table, [*jobs_of("mallory", most_of_others), *ended])
+    # So large that they are not read at once.
+    large = {"parameters": {"text": "x" * 8000}}
+    ended = [job.cancelled(now=1.0) for job in jobs_of("ci", mine_ended, **large)]
+    fill(emulator, deployment.table, [*jobs_of("mallory", most_of_others, **large), *ended])
     fill(emulator, deployment.table, jobs_of("ci", FEW))
 
     assert await index.count_unfinished("ci") == FEW
-    assert len(queries) <= 4
+    # The other way takes a dozen.
+    assert len(asked) <= 7
 
 
 async def test_an_old_cursor_goes_on_where_it_was(
@@ -333,7 +342,7 @@ async def test_a_cursor_that_was_made_up_harms_nobody(
     emulator: Emulator,
     deployment: Deployment,
     index: TaskIndex,
-    queries: list[str],
+    asked: list[dict[str, Any]],
     stream: str,
 ) -> None:
     fill(emulator, deployment.table, [*jobs_of("ci", FEW), *jobs_of("mallory", FEW)])
@@ -342,6 +351,13 @@ async def test_a_cursor_that_was_made_up_harms_nobody(
     for selection in (MINE, Selection(owner="ci", created_after=LONG_AGO), Selection()):
         assert await index.page(selection, limit=5, after=made_up) == ([], None)
 
-    queries.clear()
+    # DynamoDB refuses others, which the emulators do not.
+    for query in asked:
+        values = query["ExpressionAttributeValues"]
+        start = query.get("ExclusiveStartKey", {}).get("created_at", values[":last"])
+        bounds = (values[":first"], start, values[":last"])
+        moments = [Decimal(each["N"]) for each in bounds]
+        assert moments == sorted(moments)
+    asked.clear()
     assert len(await listed(index, MINE)) == FEW
-    assert queries == [OWNER_INDEX]
+    assert indexes(asked) == [OWNER_INDEX]
