@@ -34,7 +34,7 @@ from .prompt import Preview, Progress
 from .reception import Reception
 from .run import Run, prepare_working_folder
 from .runs import Runs
-from .selection import ALL, Selection
+from .selection import ALL, Page, Selection, sequence_of
 from .store import StoreUnusable
 from .threads import off_loop
 from .upkeep import look_after_storage, tidy_up
@@ -117,11 +117,14 @@ class Engine:
         return self._live(job)
 
     async def list(
-        self, selection: Selection = ALL, *, limit: int, after: int | None = None
-    ) -> list[tuple[int, Job, Progress]]:
-        """(cursor, job, progress), newest first, from behind the cursor `after`."""
-        found = await self._read(self._shop.store.page(selection, limit=limit, after=after))
-        return [(sequence, *self._live(job)) for sequence, job in found]
+        self, selection: Selection = ALL, *, limit: int, after: str | None = None
+    ) -> Page:
+        """Newest first, from behind the cursor `after`. Raises InvalidQuery."""
+        beyond = sequence_of(after)
+        found = await self._read(self._shop.store.page(selection, limit=limit + 1, after=beyond))
+        page = found[:limit]
+        cursor = str(page[-1][0]) if len(found) > limit else None
+        return Page([self._live(job) for _, job in page], cursor)
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""

@@ -63,6 +63,7 @@ class Settings(BaseModel):
     task_table: str = Field(
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )
+    list_queries: int = Field(20, alias="UNIFIED_API_LIST_QUERIES", ge=5, le=1000)
     prefetch: int = Field(1, alias="SQS_PREFETCH", ge=0, le=10)
     prefetch_seconds: float = Field(1.0, alias="UNIFIED_API_PREFETCH_SECONDS", ge=0, lt=inf)
     visibility_seconds: float = Field(120.0, alias="UNIFIED_API_VISIBILITY_SECONDS", ge=2, le=43200)
@@ -78,6 +79,13 @@ class Settings(BaseModel):
     webhook_url: str | None = Field(
         None, alias="UNIFIED_API_WEBHOOK_URL", pattern=r"^https?://[^/\s]+(/\S*)?$"
     )
+    webhook_timeout: float = Field(15.0, alias="UNIFIED_API_WEBHOOK_TIMEOUT", gt=0, lt=inf)
+    webhook_slots: int = Field(64, alias="UNIFIED_API_WEBHOOK_SLOTS", ge=1, le=1000)
+    webhook_slots_per_key: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_KEY", ge=1)
+    webhook_slots_per_site: int = Field(8, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_SITE", ge=1)
+    webhook_slow_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOW_SLOTS", ge=1)
+    webhook_reserved_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_RESERVED_SLOTS", ge=0)
+    webhook_slow_seconds: float = Field(3.0, alias="UNIFIED_API_WEBHOOK_SLOW_SECONDS", gt=0, lt=inf)
     webhook_secrets: tuple[Secret, ...] = Field((), alias="UNIFIED_API_WEBHOOK_SECRET")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")

@@ -419,6 +419,7 @@ def _migrate(db: sqlite3.Connection) -> None:
         raise StoreUnusable(NEWER)
     for number, change in enumerate(VERSIONS[version:], version + 1):
         db.executescript(f"BEGIN; {change} PRAGMA user_version = {number}; COMMIT;")
+    db.executescript(outbox.BY_TENANT)
 
 
 def _change(

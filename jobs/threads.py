@@ -15,7 +15,8 @@ routes, engine, seam
      │                               messages stay held whatever holds the first loop up
      │ <── on(loop, coroutine) ────> claims, heartbeats
                                           │ ── in_daemon(work) ──> a long poll
-     │ ── in_daemon(work) ───────> a look at the key file, the catalog, the free space
+     │ ── in_daemon(work) ───────> a look at the key file, the catalog, the free space;
+                                   a host's name becoming an address
 """
 
 from __future__ import annotations

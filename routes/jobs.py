@@ -97,15 +97,13 @@ async def read_all(request: web.Request) -> web.Response:
         created_after=moment_of(request, "created_after"),
         created_before=moment_of(request, "created_before"),
     )
-    after = number_of(request, "after", None)
-    found = await service_of(request).list(selection, limit=limit + 1, after=after)
-    page, has_more = found[:limit], len(found) > limit
+    after = request.query.get("after")
+    page = await service_of(request).list(selection, limit=limit, after=after)
     # An anonymous caller's selection holds everybody's: a page then has fewer than `limit`.
-    seen = [(job, progress) for _, job, progress in page if caller.sees(job.owner)]
+    seen = [(job, progress) for job, progress in page.jobs if caller.sees(job.owner)]
     views = [await shown(request, job, progress) for job, progress in seen]
-    cursor = str(page[-1][0]) if has_more else None
-    data = [one.model_dump() for one in views]
-    return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
+    cursor, data = page.next_cursor, [one.model_dump() for one in views]
+    return web.json_response({"data": data, "next_cursor": cursor, "has_more": cursor is not None})
 
 
 async def deliveries(request: web.Request) -> web.Response:

@@ -61,7 +61,7 @@ def selection() -> list[Part]:
         "status": {**TEXT, "enum": [status.value for status in Status]},
         "workflow": TEXT,
         "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-        "after": {**TEXT, "pattern": "^[0-9]{1,18}$"},
+        "after": {**TEXT, "pattern": r"^[0-9]{1,18}(\.[a-z]+\.[A-Za-z0-9_-]*)?$"},
         "created_after": {**TEXT, "format": "date-time"},
         "created_before": {**TEXT, "format": "date-time"},
     }

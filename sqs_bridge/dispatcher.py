@@ -32,7 +32,7 @@ from ..jobs.offer import Offer
 from ..jobs.prompt import Preview, Progress
 from ..jobs.request import JobRequest
 from ..jobs.s3.published import remove_objects
-from ..jobs.selection import ALL, Selection
+from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
 from ..jobs.threads import off_loop
 from .aws import AwsFailed
@@ -44,7 +44,8 @@ from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
 from .reaper import GIVE_UP_SECONDS, REAP_SECONDS, Reaper
 from .rhythm import repeat
-from .task_item import MICROSECONDS, Record, UnreadableItem
+from .task_item import Record, UnreadableItem
+from .task_pages import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -185,23 +186,20 @@ class Dispatcher:
                 raise UnknownJob()
 
     async def list(
-        self, selection: Selection = ALL, *, limit: int, after: int | None = None
-    ) -> list[tuple[int, Job, Progress]]:
-        """(cursor, job, progress), newest first, from behind the cursor `after`."""
+        self, selection: Selection = ALL, *, limit: int, after: str | None = None
+    ) -> Page:
+        """Newest first, from behind the cursor `after`. A page may be short, or empty.
+
+        Raises InvalidQuery.
+        """
+        cursor = Cursor() if after is None else Cursor.parse(after)
         if selection.created_before is not None:
-            # A task's place in lists is the time of its creation.
-            end = int(selection.created_before * MICROSECONDS)
-            after = end if after is None else min(after, end)
+            cursor = cursor.not_after(selection.created_before)
         with _table_errors():
-            found = await self._bridge.index.page(
-                limit=limit,
-                status=selection.status,
-                workflow=selection.workflow,
-                owner=selection.owner,
-                after=after,
-            )
+            found = await self._bridge.index.page(selection, limit=limit, after=cursor)
         first = selection.created_after or 0.0
-        return [(r.sequence, r.job, r.progress) for r in found if r.job.created_at >= first]
+        jobs = [(r.job, r.progress) for r in found.records if r.job.created_at >= first]
+        return Page(jobs, str(found.next) if found.next else None)
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""

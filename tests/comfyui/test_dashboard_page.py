@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -234,6 +235,30 @@ def test_ages_follow_the_order_of_what_is_recent(
 
     expect(row(page, "recent", f"{tag}-slow").locator(".age")).to_have_text("5 h ago")
     expect(row(page, "recent", f"{tag}-quick").locator(".age")).to_have_text("2 h ago")
+
+
+def test_empty_pages_before_the_end_of_a_list_are_passed_over(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job = newest.finished(newest.submit("probe", {"tag": tag}))
+    pages = {
+        None: {"data": [], "next_cursor": "8000000", "has_more": True},
+        "8000000": {"data": [], "next_cursor": "7000000.failed.NiB0MQ", "has_more": True},
+        "7000000.failed.NiB0MQ": {"data": [job], "next_cursor": None, "has_more": False},
+    }
+
+    def answer(route: Route) -> None:
+        (after,) = parse_qs(urlsplit(route.request.url).query).get("after", [None])
+        route.fulfill(json=pages[after])
+
+    page = open_dashboard()
+    page.route("**/jobs?*status=completed*", answer)
+    page.get_by_role("combobox", name="Status").select_option("completed")
+
+    expect(row(page, "recent", tag)).to_be_visible()
+    with page.expect_request("**/jobs?*after=7000000*"):
+        pass
+    expect(row(page, "recent", tag)).to_be_visible()
 
 
 def test_what_callers_wrote_is_shown_as_text(
