@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .jobs.engine import Engine
     from .jobs.inputs import Objects
     from .jobs.job import Job
+    from .jobs.object_owners import FindJob
     from .jobs.settings import Settings
     from .jobs.workshop import Results, Workshop
     from .sqs_bridge.listener import SqsListener
@@ -116,12 +117,19 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     s3, results = _storage(settings, data / "results")
+    store = Store(data / "jobs.sqlite3")
     cache = FileCache(data / "thumbnails", max_bytes=settings.thumbnail_bytes)
     return Workshop(
         host=host,
         offer=Offer(catalog, host.lacks, host.takes),
-        store=Store(data / "jobs.sqlite3"),
-        inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+        store=store,
+        inputs=Inputs(
+            host.input_folder,
+            settings,
+            own_urls=own_urls,
+            objects=s3,
+            find_jobs=[store.get, *_in_the_table(settings)],
+        ),
         results=results,
         thumbnails=Thumbnails(results, cache),
         disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
@@ -138,6 +146,15 @@ def _queue(engine: Engine, settings: Settings) -> SqsListener | None:
     from .sqs_bridge.listener import SqsListener
 
     return SqsListener(engine, Bridge.of(settings), settings)
+
+
+def _in_the_table(settings: Settings) -> list[FindJob]:
+    """Where jobs of the queue are looked up, if there is one."""
+    if settings.queue_url is None:
+        return []
+    from .sqs_bridge.known_jobs import KnownJobs
+
+    return [KnownJobs(settings).find]
 
 
 def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError, HTTPClientError
 
 from ..errors import ObjectTaken, ObjectUnknown, StorageDenied, StorageUnreachable
-from .client import PATIENCE_SECONDS, S3
+from .client import PATIENCE_SECONDS, S3, metadata_of
 from .faults import status_of
 
 #: What lies at a key never changes.
@@ -164,8 +164,7 @@ class Bucket:
             if status_of(error) == 403:
                 raise ObjectUnknown() from error
             raise
-        metadata = {name: unquote(value) for name, value in answer["Metadata"].items()}
-        return Found(answer["ContentLength"], answer["ContentType"], metadata)
+        return Found(answer["ContentLength"], answer["ContentType"], metadata_of(answer))
 
     def _read(self, key: str, client: Any) -> bytes:
         return bytes(client.get_object(Bucket=self.name, Key=key)["Body"].read())
