@@ -38,7 +38,8 @@ async def worker_bucket(examination: Examination) -> None:
         await check.of_worker()
     else:
         examination.tell(skipped("bucket", "results stay on this machine"))
-        await check.of_inputs([*settings.readable.opened, *settings.readable.default])
+        await check.of_inputs([Prefix(settings.bucket)] if settings.bucket else [])
+        await check.of_inputs(check.others)
 
 
 async def orchestrator_bucket(examination: Examination) -> None:
@@ -62,6 +63,12 @@ class BucketCheck:
         self._bucket = Bucket(self._s3, self._name)
         self._results = settings.prefix.strip("/")
 
+    @property
+    def others(self) -> list[Prefix]:
+        """What is read of other buckets than the results bucket."""
+        opened = self._settings.readable.opened
+        return [prefix for prefix in opened if prefix.bucket != self._name]
+
     async def of_worker(self) -> None:
         key = below(self._results, PROBE)
         written = await self._examination.make(self._put(key, self._results))
@@ -71,8 +78,7 @@ class BucketCheck:
         listed = await self._examination.make(self._list())
         is_told = Level.OK in (written.level, listed.level)
         await self._examination.make(self._get(key, "", None if is_told else UNSURE))
-        opened = self._settings.readable.opened
-        await self.of_inputs([prefix for prefix in opened if prefix.bucket != self._name])
+        await self.of_inputs(self.others)
         if written.level is Level.OK:
             self._examination.tell(await self._linked(key), await self._removed(key))
 
