@@ -121,7 +121,7 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     cache = FileCache(data / "thumbnails", max_bytes=settings.thumbnail_bytes)
     return Workshop(
         host=host,
-        offer=Offer(catalog, host.lacks, host.takes),
+        offer=Offer(catalog, host.lacks, host.takes, host.text_inputs),
         store=store,
         inputs=Inputs(
             host.input_folder,

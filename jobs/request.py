@@ -17,6 +17,7 @@ from .errors import ForbiddenSource, IdempotencyKeyReused, InvalidParameters
 from .extras import split
 from .job import Job, Priority, Submitted
 from .owners import is_owned_name
+from .private_files import private_file_violations
 from .sources import UPLOAD, Embedded, source_of
 from .staging import Keep
 
@@ -80,7 +81,9 @@ class JobRequest:
         parameters, extras = split(workflow, self.body)
         self._check_uploads(parameters, workflow)
         parameters |= await _kept(parameters, workflow, keep)
-        if violations := workflow.violations(parameters):
+        if violations := (
+            workflow.violations(parameters) or private_file_violations(workflow, parameters)
+        ):
             raise InvalidParameters(violations)
         now = time.time()
         return Job(
