@@ -12,6 +12,7 @@ import pytest
 from emulators import REGION
 from PIL import Image
 from tasks import Deployment, new_job
+from unified_api.jobs.engine import Engine
 from unified_api.jobs.errors import ForbiddenSource, InputFetchFailed
 from unified_api.jobs.inputs import Inputs
 from unified_api.jobs.job import Job
@@ -22,6 +23,8 @@ from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.deposit import Deposit
 from unified_api.sqs_bridge.known_jobs import KnownJobs
 from unified_api.sqs_bridge.task_table import TaskTable
+
+from ..unit.fake_host import Bench, until
 
 OWNERS = ("ann", "bob", None)
 RESULT = "images/comfyui-results/image-resize/{}.png"
@@ -232,3 +235,89 @@ async def test_while_the_table_does_not_answer_nothing_is_given_away(
 
     with pytest.raises(InputFetchFailed, match="task table"):
         await fetch(uri, "ann")
+
+
+@pytest.fixture
+def home(s3: S3, bucket: Bucket, definitions: Path, tmp_path: Path) -> Bench:
+    """The disk of a machine that reads from the bucket."""
+
+    def settings(**given: Any) -> Settings:
+        return Settings.from_env({"S3_BUCKET": bucket.name})
+
+    home = Bench(tmp_path / "home", definitions, settings)
+    home.objects = s3
+    return home
+
+
+@pytest.fixture
+async def machine(home: Bench, results: S3Results) -> AsyncIterator[Engine]:
+    """The engine of it."""
+    yield await home.open(results=results)
+    await home.close()
+
+
+def code_of(job: Job) -> str | None:
+    return job.error_detail.code if job.error_detail else None
+
+
+async def test_each_job_reads_what_its_owner_may_have(
+    home: Bench, machine: Engine, results: S3Results, rendered_job: Any
+) -> None:
+    made = rendered_job().model_copy(update={"owner": "ann"})
+    (output,) = await results.publish(made)
+
+    for owner, expected in (("ann", None), ("bob", "forbidden_source"), (None, "forbidden_source")):
+        body = {"image_url": output.s3_uri}
+        accepted = (await machine.submit("edit", body, owner=owner)).job
+        assert code_of(await home.ended(machine, accepted)) == expected
+
+
+async def test_a_result_is_the_input_of_its_owners_next_job(home: Bench, machine: Engine) -> None:
+    first = await home.ended(machine, (await machine.submit("draw", {}, owner="ann")).job)
+
+    for owner, expected in (("ann", None), ("bob", "forbidden_source")):
+        body = {"image_url": first.outputs[0].s3_uri}
+        accepted = (await machine.submit("edit", body, owner=owner)).job
+        assert code_of(await home.ended(machine, accepted)) == expected
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"), [("ann", "completed"), ("bob", "failed"), (None, "failed")]
+)
+async def test_of_a_task_the_table_tells_whose_it_is(
+    hire: Any,
+    home: Bench,
+    deployment: Deployment,
+    results: S3Results,
+    rendered_job: Any,
+    owner: str | None,
+    expected: str,
+) -> None:
+    made = rendered_job().model_copy(update={"owner": "ann"})
+    (output,) = await results.publish(made)
+    edit = {"api_path": "/api/v1/edit/jobs"}
+    named = {"owner": owner} if owner else {}
+    deployment.accept("next", job_type=edit["api_path"], **named)
+    deployment.send({"image_url": output.s3_uri}, "next", **edit)
+
+    await hire(home)
+
+    await until(lambda: deployment.item("next")["status"] in ("completed", "failed"))
+    item = deployment.item("next")
+    assert item["status"] == expected
+    if expected == "failed":
+        assert item["error_detail"]["code"] == "forbidden_source"
+
+
+@pytest.mark.parametrize("name", ["ab" * 32, "ab" * 40])
+async def test_no_task_names_an_upload_that_lies_on_the_worker(
+    hire: Any, deployment: Deployment, name: str
+) -> None:
+    edit = {"api_path": "/api/v1/edit/jobs"}
+    deployment.accept("bad", job_type=edit["api_path"])
+    deployment.send({"image_url": f"upload:{name}.png"}, "bad", **edit)
+
+    await hire()
+
+    await until(lambda: deployment.item("bad")["status"] == "failed")
+    assert deployment.item("bad")["error_detail"]["code"] == "forbidden_source"
