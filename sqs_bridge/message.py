@@ -143,6 +143,8 @@ def _refuse_unfit(value: Any) -> None:
         raise ValueError("it has a lone surrogate") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        raise ValueError("it has a number that is too large") from None
 
 
 def _task_id(value: dict[str, Any]) -> str | None:
