@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .jobs.engine import Engine
     from .jobs.inputs import Objects
     from .jobs.job import Job
+    from .jobs.object_owners import FindJob
     from .jobs.settings import Settings
     from .jobs.workshop import Results, Workshop
     from .sqs_bridge.listener import SqsListener
@@ -120,12 +121,19 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     s3, results = _storage(settings, data / "results")
+    store = Store(data / "jobs.sqlite3")
     cache = FileCache(data / "thumbnails", max_bytes=settings.thumbnail_bytes)
     return Workshop(
         host=host,
-        offer=Offer(catalog, host.lacks, host.takes),
-        store=Store(data / "jobs.sqlite3"),
-        inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+        offer=Offer(catalog, host.lacks, host.takes, host.text_inputs),
+        store=store,
+        inputs=Inputs(
+            host.input_folder,
+            settings,
+            own_urls=own_urls,
+            objects=s3,
+            find_jobs=[store.get, *_in_the_table(settings)],
+        ),
         results=results,
         thumbnails=Thumbnails(results, cache),
         disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
@@ -145,6 +153,15 @@ def _queue(engine: Engine, settings: Settings, host: ComfyUI) -> SqsListener | N
     # What was accepted over HTTP is on disk; messages are handed back.
     host.on_hopeless(listener.release)
     return listener
+
+
+def _in_the_table(settings: Settings) -> list[FindJob]:
+    """Where jobs of the queue are looked up, if there is one."""
+    if settings.queue_url is None:
+        return []
+    from .sqs_bridge.known_jobs import KnownJobs
+
+    return [KnownJobs(settings).find]
 
 
 def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:

@@ -6,7 +6,15 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +43,7 @@ from .reception import Reception
 from .run import Run, prepare_working_folder
 from .runs import Runs
 from .selection import ALL, Page, Selection, sequence_of
+from .staging import Kept
 from .store import StoreUnusable
 from .threads import off_loop
 from .upkeep import look_after_storage, tidy_up
@@ -91,21 +100,25 @@ class Engine:
         It is given up if it is not done `cancel_after` seconds from now.
 
         The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
-        UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, NoRoom,
-        StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
+        UnhealthyWorkflow, InvalidParameters, InputInvalid, ForbiddenSource, QueueFull, NotReady,
+        NoRoom, StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         submitted = await self._reception.submit(slug, body, owner, idempotency_key, cancel_after)
         self._move()
         _, progress = self._live(submitted.job)
         return submitted._replace(progress=progress)
 
-    async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
-        """Store an uploaded picture; the reference to it. Raises InputInvalid or NoRoom."""
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+        """Take in a picture that comes with a request. Raises InputInvalid or NoRoom."""
         try:
-            return await self._shop.inputs.keep(content)
+            return await self._shop.inputs.stage(content, owner)
         except OSError as error:
             log.exception("an upload could not be stored")
             raise NoRoom() from error
+
+    async def drop_uploads(self, kept: Iterable[Kept]) -> None:
+        """Delete those of them that no accepted job has."""
+        await self._shop.inputs.drop(kept)
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""

@@ -257,6 +257,13 @@ class InputInvalid(JobFailed):
     code = "input_invalid"
 
 
+#: Of every s3:// reference that is refused, whatever the reason.
+NOT_READABLE = (
+    "This object is not read for you. Name a result or an upload of your own jobs, or what lies in"
+    " a folder that the operator opened (UNIFIED_API_S3_READ_BUCKETS); or upload the picture."
+)
+
+
 class ForbiddenSource(JobFailed):
     """Pictures are not fetched from there. Use a public http or https URL, or upload it."""
 

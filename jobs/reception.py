@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
@@ -12,6 +13,7 @@ from .idempotency import IdempotencyKey
 from .job import Job, Submitted
 from .line import Waiting
 from .request import ID_IN_USE, JobRequest
+from .staging import staged_for_one
 from .workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -47,10 +49,14 @@ class Reception:
         raise StorageUnavailable(ID_IN_USE)
 
     async def draft(self, request: JobRequest) -> Job:
-        """The job of a request, without accepting it."""
-        workflow = self._shop.offer.healthy(request.slug)
+        """The job of a request, without accepting it. Its pictures are kept from now on."""
+        workflow, inputs = self._shop.offer.healthy(request.slug), self._shop.inputs
+        stage = partial(inputs.stage, owner=request.owner)
         try:
-            return await request.job(workflow, self._shop.inputs.keep)
+            async with staged_for_one(stage, inputs.drop) as keep:
+                job = await request.job(workflow, keep)
+                await inputs.commit(workflow.pictures(job.parameters).values())
+                return job
         except OSError as error:
             log.exception("a picture could not be stored")
             raise NoRoom() from error

@@ -197,7 +197,8 @@ class Run:
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
-        names = await self._shop.inputs.fetch(workflow.pictures(self.job.parameters))
+        pictures = workflow.pictures(self.job.parameters)
+        names = await self._shop.inputs.fetch(pictures, self.job.owner)
         self._is_now(self.job.fetched(inputs_ms=_ms_since(begun)))
         return names
 

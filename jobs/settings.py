@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .egress.guard import Place, deny_entry
 from .keys import Key
+from .readable import DEFAULT_FOLDER, DEPOSIT, Prefix, Readable
 from .signature import Secret
 
 #: A slip of the pen must not open a door: what these become when they are wrong. (Nobody holds
@@ -21,7 +22,10 @@ STRICT = {
     "UNIFIED_API_KEYS": f"unreadable:read:{'0' * 64}",
     "UNIFIED_API_PROTECT": "all",
     "UNIFIED_API_DENY_HOSTS": "0.0.0.0/0, ::/0",
+    "UNIFIED_API_S3_READ_BUCKETS": "-",
 }
+#: A bucket, or a folder of one; `-` is none at all.
+READ_BUCKET = re.compile(r"-|[a-z0-9][a-z0-9.-]*(?:/[^\s/]+)*/?")
 ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9._\[\]:-]+")
 
 
@@ -152,6 +156,15 @@ class Settings(BaseModel):
     def _parse_list(cls, value: Any) -> Any:
         return _entries(value)
 
+    @field_validator("extra_read_buckets")
+    @classmethod
+    def _check_read_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(READ_BUCKET.fullmatch, value)) or ("-" in value and len(value) > 1):
+            raise ValueError("write bucket or bucket/folder, separated by commas, or -")
+        if any({".", ".."} & set(entry.split("/")) for entry in value):
+            raise ValueError("a folder cannot be called . or ..")
+        return value
+
     @field_validator("deny_hosts")
     @classmethod
     def _check_denied(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -163,9 +176,22 @@ class Settings(BaseModel):
         return tuple(map(Place.parse, _entries(value))) if isinstance(value, str) else value
 
     @property
+    def readable(self) -> Readable:
+        """What inputs may be read from S3 with this machine's credentials."""
+        own = self.bucket
+        prefix = "/".join(filter(None, (own, self.prefix)))
+        named = tuple(Prefix.parse(entry) for entry in self.extra_read_buckets if entry != "-")
+        is_default = own is not None and not self.extra_read_buckets
+        return Readable(
+            opened=named,
+            default=(Prefix(own, (DEFAULT_FOLDER,)),) if own and is_default else (),
+            owned=(Prefix.parse(prefix), Prefix(own, (DEPOSIT,))) if own else (),
+        )
+
+    @property
     def read_buckets(self) -> frozenset[str]:
         """The buckets that inputs may come from."""
-        return frozenset((*self.extra_read_buckets, *([self.bucket] if self.bucket else [])))
+        return self.readable.buckets
 
     @property
     def published(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from ..jobs import strict_json
 from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
 from ..jobs.extras import Extras
+from ..jobs.staging import Keep
 from ..jobs.threads import off_loop
 from ..workflows import Workflow
 
@@ -28,7 +29,6 @@ MAX_FIELDS = 64
 CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
-Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
 
 
 async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) -> dict[str, Any]:

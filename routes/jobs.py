@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -13,8 +14,9 @@ from ..jobs.job import Status, Submitted, rfc3339
 from ..jobs.notify.notices import webhook_ids_of
 from ..jobs.rehearsal import pass_over, rehearse
 from ..jobs.selection import Selection
+from ..jobs.staging import Keep, staged_for_one
 from ..workflows import Workflow
-from .body import Keep, in_time, read_parameters
+from .body import in_time, read_parameters
 from .deadline import cancel_after_of
 from .door import caller_of, idempotency_key_of
 from .events import settled, wait_of
@@ -135,15 +137,18 @@ async def _submitted(request: web.Request) -> Submitted:
     key, cancel_after = idempotency_key_of(request), cancel_after_of(request)
     # Unhealthy or not: what was accepted before is told again.
     workflow = service.offer.find(slug).workflow or service.offer.healthy(slug)
-    parameters = await _parameters(request, workflow, service.keep_upload)
-    return await submit(request, parameters, key=key, cancel_after=cancel_after)
+    stage = partial(service.stage_upload, owner=caller_of(request).name)
+    async with staged_for_one(stage, service.drop_uploads) as keep:
+        parameters = await _parameters(request, workflow, keep)
+        return await submit(request, parameters, key=key, cancel_after=cancel_after)
 
 
 async def _rehearsed(request: web.Request) -> web.Response:
     surface_of(request).limits.rate.take(caller_of(request).name)
     idempotency_key_of(request), cancel_after_of(request)
     workflow = service_of(request).offer.healthy(request.match_info["workflow"])
-    rehearsal = await rehearse(workflow, await _parameters(request, workflow, pass_over))
+    parameters = await _parameters(request, workflow, pass_over)
+    rehearsal = await rehearse(workflow, parameters, caller_of(request).name)
     return web.json_response(asdict(rehearsal), headers={"Cache-Control": "no-store"})
 
 

@@ -23,6 +23,7 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.InvalidQuery: HTTPStatus.BAD_REQUEST,
     errors.InvalidParameters: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ForbiddenSource: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownWorkflow: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,

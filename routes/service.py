@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from ..jobs.offer import Offer
 from ..jobs.prompt import Preview, Progress
 from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
+from ..jobs.staging import Kept
 from .auth import Keyring
 from .limits import Limits, Quota, Rate, Streams
 
@@ -36,7 +37,8 @@ class Service(Protocol):
         idempotency_key: str | None = None,
         cancel_after: float | None = None,
     ) -> Submitted: ...
-    async def keep_upload(self, content: AsyncIterator[bytes]) -> str: ...
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept: ...
+    async def drop_uploads(self, kept: Iterable[Kept]) -> None: ...
     async def get(self, job_id: str) -> tuple[Job, Progress]: ...
     async def list(
         self, selection: Selection = ALL, *, limit: int, after: str | None = None

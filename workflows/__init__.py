@@ -5,6 +5,7 @@ from .definition import DefinitionError
 from .narrow import Takes, inputs_of, narrow
 from .parameters import Violation
 from .render import render
+from .text_inputs import TextInputs, TextInputsOf, file_faults, names_in
 from .workflow import Binding, ModelSlot, Phrases, Workflow
 
 __all__ = [
@@ -15,9 +16,13 @@ __all__ = [
     "ModelSlot",
     "Phrases",
     "Takes",
+    "TextInputs",
+    "TextInputsOf",
     "Violation",
     "Workflow",
+    "file_faults",
     "inputs_of",
+    "names_in",
     "narrow",
     "render",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
-from ...workflows import Takes
+from ...workflows import Takes, TextInputs
 from ..prompt import Lack
+from .file_inputs import IsFile, names_file
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,24 @@ def inputs_judged_for(name: str, node_class: Any, faults: Faults) -> dict[str, T
         return {}
     every = {**required, **optional}
     return {key: _takes(*kind) for key, kind in every.items() if not judges_itself(key)}
+
+
+def text_inputs_of(name: str, node_class: Any, faults: Faults, is_file: IsFile) -> TextInputs:
+    """Which inputs of a class take the names of files, and which take names at all."""
+    try:
+        required, optional = _declared(node_class)
+    except Exception as error:  # noqa: BLE001 - it is logged
+        # It is unhealthy: that it is broken is told where its inputs are checked.
+        faults.log(name, error)
+        return TextInputs()
+    every = {**required, **optional}
+    files = {key for key, kind in every.items() if _names_file(key, kind, is_file)}
+    lists = {key for key, kind in every.items() if kind[0] == "COMBO" or isinstance(kind[0], list)}
+    return TextInputs(frozenset(files), frozenset(files | lists))
+
+
+def _names_file(key: str, declared: tuple[Any, dict[str, Any]], is_file: IsFile) -> bool:
+    return names_file(key, *declared, _choices(*declared), is_file)
 
 
 def _declared(node_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -33,12 +33,12 @@ from comfy_api.latest import ComfyExtension
 from PIL.Image import Image
 from server import PromptServer
 
-from ...workflows import Takes
+from ...workflows import Takes, TextInputs
 from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
 from ..pictures.media import media_of
 from ..prompt import Ending, Lack, Produced, Prompt, failure_of
 from ..threads import in_a_core, is_thread_alive, off_loop, post
-from .declared import Faults, inputs_judged_for, lacks_of
+from .declared import Faults, inputs_judged_for, lacks_of, text_inputs_of
 from .ear import Ear, Hear
 from .saved import saved
 from .stand_ins import (
@@ -298,6 +298,13 @@ class ComfyUI:
         node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
         return inputs_judged_for(class_type, node_class, self._faults) if node_class else {}
 
+    def text_inputs(self, class_type: str) -> TextInputs:
+        """Which inputs of a node class take the names of files, and which take names at all."""
+        node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        if node_class is None:
+            return TextInputs()
+        return text_inputs_of(class_type, node_class, self._faults, _is_in_a_folder)
+
     # -- what ComfyUI tells --------------------------------------------------------------------
 
     def _wrap_task_done(self) -> None:
@@ -512,6 +519,15 @@ def _memory_of(names: Iterable[str]) -> int:
     """What pictures of ours take once they are loaded, in bytes."""
     media = [media_of(Path(folder_paths.get_annotated_filepath(name))) for name in names]
     return sum((each.width or 0) * (each.height or 0) for each in media) * LOADED_PIXEL_BYTES
+
+
+def _is_in_a_folder(name: str) -> bool:
+    """Whether something of this name lies where uploads and results do."""
+    folders = filter(None, map(_folder_of, ("input", "output", "temp")))
+    try:
+        return any((folder / name).exists() for folder in folders)
+    except (OSError, ValueError):
+        return False
 
 
 def _folder_of(kind: str) -> Path | None:

@@ -199,6 +199,8 @@ class Bench:
         self._settings = settings
         self.timing = Timing(retry_seconds=QUICK_SECONDS, sweep_seconds=QUICK_SECONDS)
         self.encode = encoded
+        #: Where objects of S3 are read.
+        self.objects = None
         self._opened = []
         self.host = self.new_host()
 
@@ -214,7 +216,7 @@ class Bench:
         shop = Workshop(
             host=host,
             store=store,
-            inputs=Inputs(self._folder / "input", settings),
+            inputs=Inputs(self._folder / "input", settings, objects=self.objects),
             results=results,
             thumbnails=Thumbnails(results, FileCache(self.thumbnails_folder, max_bytes=most)),
             offer=Offer(
