@@ -19,6 +19,7 @@ from ..jobs.prompt import Preview, Progress
 from ..jobs.selection import ALL, Selection
 from ..jobs.settings import Settings
 from .auth import Keyring
+from .connections import most_connections
 from .limits import Limits, Quota, Rate, Streams
 
 
@@ -106,7 +107,8 @@ class Surface:
             limits=Limits(
                 Rate(settings.rate_per_minute),
                 Quota(settings.max_jobs_per_key),
-                Streams(settings.max_streams),
+                # Streams of one key leave room for everybody else.
+                Streams(min(settings.max_streams, max(1, most_connections(settings) // 2))),
                 settings.body_timeout,
             ),
             is_locked=settings.protect == "all",

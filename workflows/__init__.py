@@ -2,6 +2,7 @@
 
 from .catalog import LIBRARY, Catalog
 from .definition import DefinitionError
+from .files import is_file, is_passing
 from .narrow import Takes, inputs_of, narrow
 from .parameters import Violation
 from .render import render
@@ -18,6 +19,8 @@ __all__ = [
     "Violation",
     "Workflow",
     "inputs_of",
+    "is_file",
+    "is_passing",
     "narrow",
     "render",
 ]
