@@ -34,24 +34,27 @@ class CountedLog:
 
     def log(
         self,
-        kind: Hashable,
         level: int,
         message: str,
         *args: object,
         error: BaseException | None = None,
+        kind: Hashable = None,
     ) -> None:
-        """Log a line, with the traceback of `error`, unless one of its kind was logged lately."""
+        """Log a line, with the traceback of `error`, unless one of its kind was logged lately.
+
+        Without a `kind`, only the same line with the same error is of its kind.
+        """
         with self._lock:
-            more = self._count(kind)
+            more = self._count(kind or (message, args, repr(error)))
         if more is None:
             return
         counted = f"{message} ({more} more since this was logged)" if more else message
         self._logger.log(level, counted, *args, exc_info=error)
 
-    def passed(self, kind: Hashable) -> None:
-        """The cause is gone: what comes of this kind is logged at once."""
+    def passed(self) -> None:
+        """All is well again: whatever comes next is logged at once."""
         with self._lock:
-            self._kinds.pop(kind, None)
+            self._kinds.clear()
 
     def _count(self, kind: Hashable) -> int | None:
         """How many came since a line was logged, if another is to be logged now."""

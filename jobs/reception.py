@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
+from .counted_log import CountedLog
+from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable, refused_by_disk
 from .job import Job, Submitted
 from .line import Waiting
 from .request import JobRequest
@@ -21,6 +22,7 @@ class Reception:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
+        self._failures = CountedLog(log)
         #: Why no jobs are accepted at all.
         self.closed: str | None = "The service is starting."
 
@@ -49,8 +51,8 @@ class Reception:
         try:
             return await request.job(workflow, self._shop.inputs.keep)
         except OSError as error:
-            log.exception("a picture could not be stored")
-            raise NoRoom() from error
+            self._failures.log(logging.ERROR, "a picture could not be stored", error=error)
+            raise refused_by_disk(error) from error
 
     def _check_open(self) -> None:
         """Raises if no job can be accepted now."""
@@ -65,14 +67,14 @@ class Reception:
         try:
             return await self._shop.store.get(job_id)
         except sqlite3.Error as error:
-            log.exception("the job store could not be read")
+            self._failures.log(logging.ERROR, "the job store could not be read", error=error)
             raise StorageUnavailable() from error
 
     async def _insert(self, job: Job) -> bool:
         try:
             is_new = await self._shop.store.insert(job)
         except sqlite3.Error as error:
-            log.exception("a job could not be stored")
+            self._failures.log(logging.ERROR, "a job could not be stored", error=error)
             raise StorageUnavailable() from error
         if is_new:
             self._shop.line.join(Waiting.of(job))

@@ -6,18 +6,21 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.health import Component, State
 from ..jobs.keys import Key, Scope
 from ..jobs.threads import in_daemon
+from ..workflows import is_passing
 
 log = logging.getLogger(__name__)
+failures = CountedLog(log)
 
 Stamp = tuple[int, ...]
 
@@ -54,6 +57,8 @@ class _KeyFile:
     stamp: Stamp | None = None
     keys: tuple[Key, ...] = ()
     problem: str | None = None
+    #: It could not be read for want of something else, as it may be a moment later.
+    is_away: bool = False
 
 
 UNREADABLE = _KeyFile(stamp=(), problem=PROBLEM)
@@ -87,6 +92,11 @@ class Keyring:
     def is_required(self) -> bool:
         """Whether callers need a key at all."""
         return bool(self._given) or self._file.stamp is not None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody can tell now which keys there are."""
+        return self._file.is_away
 
     @property
     def component(self) -> Component:
@@ -168,7 +178,11 @@ def _key_file(path: Path, known: _KeyFile) -> _KeyFile:
         return _KeyFile()
     try:
         return _KeyFile(stamp, _file_format.validate_json(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        failures.log(logging.WARNING, "the key file cannot be read: %s", error.strerror)
+        # It is read again, whether it changes or not.
+        return replace(UNREADABLE, is_away=is_passing(error))
+    except ValueError as error:
         # Not the message: it may quote a key that somebody put there by mistake.
         log.warning("the key file cannot be read: %s", type(error).__name__)
         return _KeyFile(stamp, problem=PROBLEM)

@@ -220,7 +220,7 @@ class Connections:
             self._drop(connection)
 
     def _make_room(self) -> None:
-        self._counted.log("crowded", logging.WARNING, CROWDED, self._limits.most)
+        self._counted.log(logging.WARNING, CROWDED, self._limits.most)
         longest, *others = islice(self._waiting, 2)
         if not others:
             # The new one alone is not at work.

@@ -11,11 +11,12 @@ from ..jobs.errors import (
     Forbidden,
     ForeignOrigin,
     InvalidIdempotencyKey,
+    NotReady,
     Unauthorized,
     UnknownHost,
 )
 from ..jobs.keys import Scope
-from .auth import ANYBODY, Caller, bearer_of
+from .auth import ANYBODY, PROBLEM, Caller, bearer_of
 from .browsers import is_foreign, is_own_name
 from .service import Surface, surface_of
 
@@ -28,7 +29,7 @@ LONGEST_IDEMPOTENCY_KEY = 255
 async def admit(request: web.Request, scope: Scope | None) -> None:
     """Let a request in whose sender has the scope that is needed; None is any.
 
-    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized or Forbidden.
+    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized, NotReady or Forbidden.
     """
     surface = surface_of(request)
     holder = await key_holder_of(request)
@@ -37,7 +38,7 @@ async def admit(request: web.Request, scope: Scope | None) -> None:
     if not surface.keyring.is_required:
         _check_open(request, surface)
     elif holder is None:
-        raise Unauthorized()
+        raise NotReady(PROBLEM) if surface.keyring.is_away else Unauthorized()
     elif scope is not None and not holder.may(scope):
         raise Forbidden()
 

@@ -35,14 +35,11 @@ class ServerErrors(logging.Filter):
         is_unread = isinstance(error, ValueError) and message.startswith(NOT_READ)
         if isinstance(error, MALFORMED) or is_unread:
             # Not its text, which a stranger wrote.
-            self._counted.log(
-                "malformed", logging.INFO, "a request was malformed: %s", type(error).__name__
-            )
+            name = type(error).__name__
+            self._counted.log(logging.INFO, "a request was malformed: %s", name, kind="malformed")
             return False
         if isinstance(error, OSError) and message.startswith(NOT_ACCEPTED):
-            self._counted.log(
-                error.errno, logging.ERROR, "no connection can be accepted: %s", error.strerror
-            )
+            self._counted.log(logging.ERROR, "no connection can be accepted: %s", error.strerror)
             return False
         return True
 

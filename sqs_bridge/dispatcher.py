@@ -16,12 +16,12 @@ from ..jobs.errors import (
     InputInvalid,
     JobFailed,
     JobNotFinished,
-    NoRoom,
     NotReady,
     QueueFull,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
+    refused_by_disk,
 )
 from ..jobs.health import Component, State, unless
 from ..jobs.job import Job, Output, Submitted
@@ -126,7 +126,7 @@ class Dispatcher:
             raise StorageUnavailable(UPLOAD_FAILED) from error
         except OSError as error:
             log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            raise refused_by_disk(error) from error
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """As it is at this moment. Raises UnknownJob."""

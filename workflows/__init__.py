@@ -2,13 +2,14 @@
 
 from .catalog import LIBRARY, Catalog
 from .definition import DefinitionError
-from .files import is_file, is_passing
+from .files import ABSENT, is_file, is_passing, is_there
 from .narrow import Takes, inputs_of, narrow
 from .parameters import Violation
 from .render import render
 from .workflow import Binding, ModelSlot, Phrases, Workflow
 
 __all__ = [
+    "ABSENT",
     "LIBRARY",
     "Binding",
     "Catalog",
@@ -21,6 +22,7 @@ __all__ = [
     "inputs_of",
     "is_file",
     "is_passing",
+    "is_there",
     "narrow",
     "render",
 ]

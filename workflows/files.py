@@ -30,9 +30,15 @@ def is_passing(error: OSError) -> bool:
     return error.errno in PASSING
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file. Raises OSError if that cannot be told: pathlib would say no."""
+def is_there(path: Path) -> bool:
+    """Whether there is anything. Raises OSError if that cannot be told: pathlib may say no."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        path.stat()
     except ABSENT:
         return False
+    return True
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. Raises OSError if that cannot be told."""
+    return is_there(path) and stat.S_ISREG(path.stat().st_mode)
