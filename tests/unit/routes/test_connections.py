@@ -197,8 +197,9 @@ async def test_a_byte_now_and_then_gains_no_time(listen, is_first):
     begun = asyncio.get_running_loop().time()
 
     async def trickle():
+        await client.send(HALF + b"A: ")
         while True:
-            await client.send(b"G")
+            await client.send(b"a")
             await asyncio.sleep(SOON / 10)
 
     with pytest.raises(ConnectionError):
