@@ -37,7 +37,6 @@ async def comfy_entrypoint() -> Any:
     from .jobs.comfyui import seam
     from .jobs.drain import REPEAT_SECONDS, Drain
     from .jobs.engine import Engine
-    from .jobs.log_lines import write_as
     from .jobs.notify.webhooks import Webhooks
     from .jobs.settings import Settings
     from .jobs.spot import spot_notice
@@ -46,7 +45,7 @@ async def comfy_entrypoint() -> Any:
     from .routes.shown import described
 
     settings = Settings.from_env()
-    write_as(settings.log, logging.getLogger(__name__))
+    _prepare_process(settings)
     host = seam.ComfyUI(
         exit_on_hang=settings.exit_on_hang,
         grace_seconds=settings.interrupt_seconds,
@@ -105,6 +104,17 @@ async def comfy_entrypoint() -> Any:
     drain = Drain(finish, budget_seconds=settings.drain_seconds)
     host.on_startup(start)
     return seam.extension_without_nodes()
+
+
+def _prepare_process(settings: Settings) -> None:
+    """Its log, and how many files it may have open."""
+    from .jobs.log_lines import write_as
+    from .jobs.open_files import raise_limit
+    from .routes import count_server_errors
+
+    write_as(settings.log, logging.getLogger(__name__))
+    count_server_errors()
+    raise_limit(settings.open_files)
 
 
 def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str, ...]) -> Workshop:

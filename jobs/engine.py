@@ -18,16 +18,18 @@ from collections.abc import (
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..workflows import is_file
 from .condition import Condition
+from .counted_log import CountedLog
 from .errors import (
     NOT_DELETED,
     JobFailed,
     JobNotFinished,
     KeptInTable,
-    NoRoom,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
+    refused_by_disk,
 )
 from .guests import Guests
 from .health import Component
@@ -38,6 +40,7 @@ from .memory import give_back_memory, glibc_trim
 from .notify.outbox import Telling
 from .notify.webhooks import Webhooks
 from .outlook import Outlook
+from .outputs import UNREADABLE
 from .prompt import Preview, Progress
 from .reception import Reception
 from .run import Run, prepare_working_folder
@@ -74,6 +77,7 @@ class Engine:
         self._reception = Reception(workshop)
         self._warm_up = WarmUp(workshop)
         self.condition = Condition(workshop, self._reception, webhooks, self._warm_up)
+        self._failures = CountedLog(log)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
         self._outlook = Outlook(workshop.line, workshop.estimates, self._runs)
@@ -109,12 +113,15 @@ class Engine:
         return submitted._replace(progress=progress)
 
     async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
-        """Take in a picture that comes with a request. Raises InputInvalid or NoRoom."""
+        """Take in a picture that comes with a request.
+
+        Raises InputInvalid, NoRoom or StorageUnavailable.
+        """
         try:
             return await self._shop.inputs.stage(content, owner)
         except OSError as error:
-            log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            self._failures.log(logging.ERROR, "an upload could not be stored", error=error)
+            raise refused_by_disk(error) from error
 
     async def drop_uploads(self, kept: Iterable[Kept]) -> None:
         """Delete those of them that no accepted job has."""
@@ -203,12 +210,16 @@ class Engine:
         return await self._shop.results.link(output)
 
     async def output_path(self, job_id: str, number: int) -> Path:
-        """The local file of an output. Raises UnknownJob or UnknownOutput."""
+        """The local file of an output. Raises UnknownJob, UnknownOutput or StorageUnavailable."""
         job, _ = await self.get(job_id)
         if not 0 <= number < len(job.outputs):
             raise UnknownOutput()
         path = self._shop.results.path(job, number)
-        if not await off_loop(path.is_file):
+        try:
+            is_there = await off_loop(is_file, path)
+        except OSError as error:
+            raise StorageUnavailable(UNREADABLE) from error
+        if not is_there:
             raise UnknownOutput()
         return path
 
@@ -270,7 +281,11 @@ class Engine:
     async def _look_around(self) -> None:
         """See what can run here and whether there is room, now and from now on."""
         for look in (self.offer.refresh, self._shop.disk.look):
-            await off_loop(look)
+            try:
+                await off_loop(look)
+            except OSError:
+                # It is looked again soon.
+                log.exception("this machine could not be looked at")
         self._spawn(self.offer.keep_fresh())
         self._spawn(self._shop.disk.keep_looking())
 
@@ -315,8 +330,9 @@ class Engine:
             try:
                 while job := await self._shop.store.give_up(now=time.time()):
                     await self._leave_line(job)
-            except sqlite3.Error:
-                log.exception("the job store could not be searched for old jobs")
+            except sqlite3.Error as error:
+                message = "the job store could not be searched for old jobs"
+                self._failures.log(logging.ERROR, message, error=error)
             await asyncio.sleep(self._shop.timing.sweep_seconds)
 
     @property
@@ -330,8 +346,9 @@ class Engine:
     async def _claim(self, least: Priority) -> Job | None:
         try:
             return await self._shop.store.claim(now=time.time(), least=least)
-        except sqlite3.Error:
-            log.exception("the next job could not be taken from the store")
+        except sqlite3.Error as error:
+            message = "the next job could not be taken from the store"
+            self._failures.log(logging.ERROR, message, error=error)
             return None
 
     def _count_waiting(self) -> int:
@@ -374,7 +391,7 @@ class Engine:
         try:
             return await reading
         except sqlite3.Error as error:
-            log.exception("the job store could not be read")
+            self._failures.log(logging.ERROR, "the job store could not be read", error=error)
             raise StorageUnavailable("The job store could not be read.") from error
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

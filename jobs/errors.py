@@ -20,6 +20,7 @@ UnifiedApiError
 
 from __future__ import annotations
 
+import errno
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -162,6 +163,16 @@ class NoRoom(RequestRefused):
     """The disk of this server is full."""
 
     code = "no_room"
+
+
+#: How a disk says that it is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def refused_by_disk(error: OSError) -> RequestRefused:
+    """What a request is told when the disk refuses."""
+    passes = error.errno is not None and error.errno not in FULL
+    return StorageUnavailable() if passes else NoRoom()
 
 
 class AuthNotConfigured(RequestRefused):
@@ -397,6 +408,11 @@ class DiskFull(JobFailed):
 
     code = "disk_full"
     retries = 100
+
+    @classmethod
+    def of(cls, error: OSError) -> DiskFull:
+        """For whatever the disk refuses a job, as by having no more files open."""
+        return cls(f"The disk of the machine refused: {(error.strerror or 'no reason').lower()}.")
 
 
 class InternalError(JobFailed):

@@ -165,7 +165,7 @@ class Inputs:
         except (InputFetchFailed, InputInvalid, ForbiddenSource) as error:
             raise type(error)(f"{parameter}: {error}") from error
         except OSError as error:
-            raise DiskFull("The picture could not be written to the disk.") from error
+            raise DiskFull.of(error) from error
 
     async def _resolve(self, reference: str, owner: str | None) -> str:
         source = source_of(

@@ -19,13 +19,21 @@ from ..workflows import (
     names_in,
     narrow,
 )
-from .errors import UnhealthyWorkflow, UnknownWorkflow, WorkflowInvalid
+from .errors import (
+    DiskFull,
+    NotReady,
+    RequestRefused,
+    UnhealthyWorkflow,
+    UnknownWorkflow,
+    WorkflowInvalid,
+)
 from .health import Component, State, unless
 from .private_files import private_file_faults
 from .prompt import Lack
 from .threads import repeat_in_daemon
 
 REFRESH_SECONDS = 2.0
+UNREAD = "The definition of the workflow cannot be read now. GET /health says why."
 
 
 @dataclass(frozen=True)
@@ -97,9 +105,13 @@ class Offer:
         self._takes = takes
         self._refresh_seconds = refresh_seconds
         self._found = _Found({}, {})
+        self._has_looked = False
 
     def refresh(self) -> None:
-        """Look at the definitions and at the machine. Blocks while a folder is slow."""
+        """Look at the definitions and at the machine. Blocks while a folder is slow.
+
+        Raises OSError if the machine cannot be looked at for a while; all stays as it was.
+        """
         self._catalog.refresh()
         text_inputs = cache(self._text_inputs)
         narrowed = self._narrowed(text_inputs)
@@ -111,6 +123,7 @@ class Offer:
             slug: Offered(slug, None, (reason,)) for slug, reason in self._catalog.broken.items()
         }
         self._found = _Found(dict(sorted({**healthy_or_lacking, **broken}.items())), narrowed)
+        self._has_looked = True
 
     async def keep_fresh(self) -> None:
         """Refresh every few seconds, in a thread, until cancelled."""
@@ -121,14 +134,14 @@ class Offer:
         return list(self._found.offered.values())
 
     def find(self, slug: str) -> Offered:
-        """Raises UnknownWorkflow."""
+        """Raises UnknownWorkflow, or NotReady while it cannot be told whether there is one."""
         try:
             return self._found.offered[slug]
         except KeyError:
-            raise UnknownWorkflow() from None
+            raise self._unknown(slug) from None
 
     def healthy(self, slug: str) -> Workflow:
-        """Raises UnknownWorkflow or, with what is missing, UnhealthyWorkflow."""
+        """Raises UnknownWorkflow, NotReady or, with what is missing, UnhealthyWorkflow."""
         offered = self.find(slug)
         if offered.workflow is None or offered.problems:
             raise UnhealthyWorkflow(
@@ -137,18 +150,20 @@ class Offer:
         return offered.workflow
 
     def definition(self, slug: str) -> Workflow:
-        """For a job accepted earlier, healthy or not. Raises WorkflowInvalid."""
+        """For a job accepted earlier, healthy or not. Raises WorkflowInvalid or DiskFull."""
         offered = self._found.offered.get(slug)
         if offered is None or offered.workflow is None:
+            if self._is_uncertain(slug):
+                raise DiskFull(UNREAD)
             raise WorkflowInvalid(f"The workflow {slug!r} is no longer defined on this machine.")
         return offered.workflow
 
     def as_defined(self, slug: str) -> Workflow:
-        """As other machines may take it. Raises UnknownWorkflow."""
+        """As other machines may take it. Raises UnknownWorkflow or NotReady."""
         try:
             return self._found.narrowed[slug].definition
         except KeyError:
-            raise UnknownWorkflow() from None
+            raise self._unknown(slug) from None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -161,6 +176,12 @@ class Offer:
         unhealthy = [offered.slug for offered in self.all() if not offered.is_healthy]
         reason = f"cannot run here: {', '.join(unhealthy)}; GET /api/v1/workflows says why"
         return unless(reason if unhealthy else None, State.DEGRADED)
+
+    def _unknown(self, slug: str) -> RequestRefused:
+        return NotReady(UNREAD) if self._is_uncertain(slug) else UnknownWorkflow()
+
+    def _is_uncertain(self, slug: str) -> bool:
+        return not self._has_looked or self._catalog.is_uncertain(slug)
 
     def _narrowed(self, text_inputs: TextInputsOf) -> dict[str, _Narrowed]:
         """Only what changed is made again: judges of parameters are costly to make."""

@@ -21,6 +21,7 @@ from ..workflows import Workflow, render
 from .errors import (
     CrashLoop,
     DeadlineExceeded,
+    DiskFull,
     InternalError,
     JobFailed,
     ObjectUnknown,
@@ -142,6 +143,9 @@ class Run:
             return self._early_end()
         except Disowned:
             raise
+        except OSError as error:
+            log.exception("job %s could not use the disk", self.job.job_id)
+            return self._failed(DiskFull.of(error))
         except Exception:
             log.exception("job %s met a fault of this service", self.job.job_id)
             return self._failed(InternalError())

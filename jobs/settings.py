@@ -48,6 +48,11 @@ class Settings(BaseModel):
     max_jobs_per_key: int = Field(0, alias="UNIFIED_API_MAX_JOBS_PER_KEY", ge=0)
     max_streams: int = Field(1000, alias="UNIFIED_API_MAX_STREAMS", ge=1)
     body_timeout: float = Field(60.0, alias="UNIFIED_API_BODY_TIMEOUT", gt=0, lt=inf)
+    open_files: int = Field(65_536, alias="UNIFIED_API_OPEN_FILES", ge=64, le=2**20)
+    max_connections: int | None = Field(None, alias="UNIFIED_API_MAX_CONNECTIONS", ge=1)
+    head_timeout: float = Field(20.0, alias="UNIFIED_API_HEAD_TIMEOUT", gt=0, le=86400)
+    keep_alive_timeout: float = Field(75.0, alias="UNIFIED_API_KEEP_ALIVE_TIMEOUT", gt=0, le=86400)
+    send_timeout: float = Field(60.0, alias="UNIFIED_API_SEND_TIMEOUT", gt=0, le=86400)
     region: str = Field("us-east-1", alias="AWS_REGION", pattern="^[a-z0-9-]+$")
     bucket: str | None = Field(
         None, alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..workflows import is_file
 from .errors import DeadlineExceeded
 from .job import RANKS, Job, Priority, Status
 from .line import Waiting
@@ -33,6 +34,8 @@ LOADED_TWICE = (
     "this ComfyUI has loaded the plugin twice, and the other copy uses the job store; remove one"
     " of the two folders from custom_nodes"
 )
+#: As SQLite says it.
+LOCKED = "locked"
 IN_USE = "another ComfyUI process uses this job store; give each a user folder of its own"
 DAMAGED = (
     "the file of the job store is damaged; it was left as it is. Restore it from a backup, or set"
@@ -385,6 +388,9 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
+        if LOCKED not in str(error):
+            # The disk refuses, so nobody knows.
+            raise
         # This runs in the thread of one store; another one belongs to another copy of the plugin.
         is_ours = count_threads(WRITER_THREAD) > 1
         raise StoreUnusable(LOADED_TWICE if is_ours else IN_USE) from error
@@ -392,7 +398,7 @@ def _lock(path: Path) -> sqlite3.Connection:
 
 
 def _is_sound(path: Path) -> bool:
-    if not path.exists():
+    if not is_file(path):
         return True
     db = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:

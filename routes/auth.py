@@ -15,12 +15,15 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.health import Component, State, unless
 from ..jobs.keys import Key, Scope
 from ..jobs.threads import in_daemon
+from ..workflows import is_passing
 from .key_record import KeyRecord
 
 log = logging.getLogger(__name__)
+failures = CountedLog(log)
 
 Stamp = tuple[int, ...]
 
@@ -81,6 +84,8 @@ class _KeyFile:
     stamp: Stamp | None = None
     keys: tuple[Key, ...] = ()
     problem: str | None = None
+    #: It could not be read for want of something else, as it may be a moment later.
+    is_away: bool = False
 
 
 UNREADABLE = _KeyFile(stamp=(), problem=PROBLEM)
@@ -137,6 +142,11 @@ class Keyring:
         if self._found.file.stamp is None:
             return KEYS_ARE_GONE
         return self._found.file.problem or NO_KEYS_LEFT
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody can tell now which keys there are."""
+        return self._found.file.is_away
 
     @property
     def component(self) -> Component:
@@ -241,7 +251,11 @@ def _key_file(path: Path, known: _KeyFile) -> _KeyFile:
         return _KeyFile()
     try:
         return _KeyFile(stamp, _file_format.validate_json(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        failures.log(logging.WARNING, "the key file cannot be read: %s", error.strerror)
+        # It is read again, whether it changes or not.
+        return replace(UNREADABLE, is_away=is_passing(error))
+    except ValueError as error:
         # Not the message: it may quote a key that somebody put there by mistake.
         log.warning("the key file cannot be read: %s", type(error).__name__)
         return _KeyFile(stamp, problem=PROBLEM)

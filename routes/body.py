@@ -67,6 +67,8 @@ async def in_time(reading: Awaitable[T], seconds: float) -> T:
         raise BodyTimeout() from None
     except ConnectionError:
         raise MalformedBody("The connection ended before the request body did.") from None
+    except web.RequestPayloadError:
+        raise MalformedBody("The request body is not framed as the head says.") from None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

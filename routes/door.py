@@ -11,12 +11,13 @@ from ..jobs.errors import (
     Forbidden,
     ForeignOrigin,
     InvalidIdempotencyKey,
+    NotReady,
     RequestRefused,
     Unauthorized,
 )
 from ..jobs.keys import Scope
 from .anonymous import anonymous_of, check_open, lets_in
-from .auth import Caller, Keyring, bearer_of
+from .auth import PROBLEM, Caller, Keyring, bearer_of
 from .browsers import is_foreign, is_own_name
 from .service import surface_of
 
@@ -39,7 +40,7 @@ ADMIN_NEEDS_A_KEY = (
 async def admit(request: web.Request, *scopes: Scope) -> None:
     """Let a request in whose sender has one of these scopes; without any, some key will do.
 
-    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized or Forbidden.
+    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized, NotReady or Forbidden.
     """
     request[NEEDED] = scopes
     _check(request, await key_holder_of(request))
@@ -140,7 +141,7 @@ def _check(request: web.Request, holder: Caller | None) -> None:
     if not surface.keyring.is_required:
         check_open(request, surface)
     elif holder is None:
-        raise Unauthorized()
+        raise NotReady(PROBLEM) if surface.keyring.is_away else Unauthorized()
     caller = holder or anonymous_of(request, surface)
     if scopes and not any(map(caller.may, scopes)):
         raise Forbidden(None if holder else ADMIN_NEEDS_A_KEY)

@@ -20,6 +20,7 @@ from .body import in_time, read_parameters
 from .deadline import cancel_after_of
 from .door import caller_of, idempotency_key_of
 from .events import settled, wait_of
+from .files import file_answer
 from .moments import moment_of
 from .query import flag_of, number_of
 from .service import service_of, surface_of
@@ -121,9 +122,9 @@ async def output(request: web.Request) -> web.StreamResponse:
     if number < len(job.outputs) and (link := await service_of(request).link(job.outputs[number])):
         return web.Response(status=302, headers={"Location": link.url, "Cache-Control": "no-store"})
     path = await service_of(request).output_path(job_id, number)
-    return web.FileResponse(
+    return await file_answer(
         path,
-        headers={
+        {
             "Content-Type": job.outputs[number].content_type,
             "Cache-Control": IMMUTABLE,
             "X-Content-Type-Options": "nosniff",

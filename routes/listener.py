@@ -16,6 +16,7 @@ from . import about
 from .api import mount
 from .body import MAX_JSON_BYTES
 from .browsers import ANY_ORIGIN, forbid_embedding, is_allowed, is_loopback
+from .connections import ConnectionLimits, Connections
 from .problems import problems
 from .service import Service, Surface, surface_of
 
@@ -43,6 +44,7 @@ class Listener:
         self._settings = settings
         self.component = Component(State.DEGRADED, "the port is not open yet")
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
 
     @property
     def url(self) -> str:
@@ -57,8 +59,10 @@ class Listener:
         app = application(service, self._own(surface))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
+        limits = ConnectionLimits.of(self._settings)
+        self._connections = Connections(self._runner, limits)
         try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
+            await self._connections.listen(self.host, self.port)
         except (OSError, ValueError) as error:
             self._fail(f"cannot be opened: {_reason(error)}")
         else:
@@ -66,6 +70,8 @@ class Listener:
             log.info("Unified API: %s serves nothing but the API", self.url)
 
     async def close(self) -> None:
+        if self._connections:
+            self._connections.close()
         if self._runner:
             await self._runner.cleanup()
 

@@ -20,6 +20,7 @@ from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
 from ..jobs.staging import Kept
 from .auth import Keyring
+from .connections import most_connections
 from .limits import Limits, Quota, Rate, Streams
 
 
@@ -110,7 +111,8 @@ class Surface:
             limits=Limits(
                 Rate(settings.rate_per_minute),
                 Quota(settings.max_jobs_per_key),
-                Streams(settings.max_streams),
+                # Streams of one key leave room for everybody else.
+                Streams(min(settings.max_streams, max(1, most_connections(settings) // 2))),
                 settings.body_timeout,
             ),
             is_locked=settings.protect == "all",

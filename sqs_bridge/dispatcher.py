@@ -24,12 +24,12 @@ from ..jobs.errors import (
     IdempotencyKeyReused,
     JobFailed,
     JobNotFinished,
-    NoRoom,
     NotReady,
     QueueFull,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
+    refused_by_disk,
 )
 from ..jobs.health import Component, State, unless
 from ..jobs.job import Job, Output, Submitted
@@ -131,7 +131,7 @@ class Dispatcher:
             return await self._bridge.deposit.stage_upload(content, owner)
         except OSError as error:
             log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            raise refused_by_disk(error) from error
 
     async def drop_uploads(self, kept: Iterable[Kept]) -> None:
         """Delete those of them that no accepted job has."""
@@ -299,7 +299,7 @@ class Dispatcher:
             raise StorageUnavailable(UPLOAD_FAILED) from error
         except OSError as error:
             log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            raise refused_by_disk(error) from error
 
     async def _remove_results(self, job: Job) -> None:
         if not any((output.s3_uri or "").startswith("s3://") for output in job.outputs):

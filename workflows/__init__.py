@@ -2,6 +2,7 @@
 
 from .catalog import LIBRARY, Catalog
 from .definition import DefinitionError
+from .files import ABSENT, is_file, is_passing, is_there
 from .narrow import Takes, inputs_of, narrow
 from .parameters import Violation
 from .render import render
@@ -9,6 +10,7 @@ from .text_inputs import TextInputs, TextInputsOf, file_faults, names_in
 from .workflow import Binding, ModelSlot, Phrases, Workflow
 
 __all__ = [
+    "ABSENT",
     "LIBRARY",
     "Binding",
     "Catalog",
@@ -22,6 +24,9 @@ __all__ = [
     "Workflow",
     "file_faults",
     "inputs_of",
+    "is_file",
+    "is_passing",
+    "is_there",
     "names_in",
     "narrow",
     "render",

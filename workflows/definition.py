@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from .agreement import definition_faults, graph_faults, value_faults
+from .files import is_passing
 from .workflow import Binding, Graph, ModelSlot, Phrases, Workflow
 
 FILES = ("workflow.json", "graph.json")
@@ -37,6 +38,10 @@ class _NotJson(ValueError):
 
 class DefinitionError(Exception):
     """The workflow definition cannot be used."""
+
+
+class DefinitionAway(DefinitionError):
+    """The files of the workflow definition cannot be read for a while."""
 
 
 def read_definition(folder: Path, models: Mapping[str, str]) -> Workflow:
@@ -74,7 +79,8 @@ def _bytes(file: Path) -> bytes:
     except FileNotFoundError:
         raise DefinitionError(f"{file.name} is missing.") from None
     except OSError as error:
-        raise DefinitionError(f"{file.name} cannot be read: {error.strerror}.") from error
+        kind = DefinitionAway if is_passing(error) else DefinitionError
+        raise kind(f"{file.name} cannot be read: {error.strerror}.") from error
 
 
 def _parsed(name: str, content: bytes) -> Any:

@@ -33,12 +33,13 @@ from comfy_api.latest import ComfyExtension
 from PIL.Image import Image
 from server import PromptServer
 
-from ...workflows import Takes, TextInputs
-from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
+from ...workflows import Takes, TextInputs, is_passing
+from ..counted_log import CountedLog
+from ..errors import DiskFull, Interrupted, JobFailed, PromptVanished, TimedOut, WorkflowInvalid
 from ..pictures.media import media_of
-from ..prompt import Ending, Lack, Produced, Prompt, failure_of
+from ..prompt import Ending, Lack, Produced, Prompt, disk_failure, failure_of
 from ..threads import in_a_core, is_thread_alive, off_loop, post
-from .declared import Faults, inputs_judged_for, lacks_of, text_inputs_of
+from .declared import inputs_judged_for, lacks_of, text_inputs_of
 from .ear import Ear, Hear
 from .saved import saved
 from .stand_ins import (
@@ -99,7 +100,8 @@ class ComfyUI:
         self._exit_on_hang = exit_on_hang
         self._hands_over = hands_over
         self._picture_bytes = picture_bytes
-        self._faults = Faults()
+        #: What node classes cannot tell.
+        self._faults = CountedLog(log)
         self._hopeless_sweeps = 0
         self.on_hopeless(_nothing)
         self._sweeper: asyncio.Task[None] | None = None
@@ -235,8 +237,10 @@ class ComfyUI:
             if replacements is not None:
                 replacements.apply_replacements(prompt.graph)
             verdict = await execution.validate_prompt(prompt.prompt_id, prompt.graph, None)
-        except Exception:
+        except Exception as raised:
             log.exception("ComfyUI could not judge a graph")
+            if isinstance(raised, OSError) and is_passing(raised):
+                raise DiskFull.of(raised) from raised
             raise WorkflowInvalid() from None
         is_valid, error, outputs, node_errors = verdict
         # ComfyUI would run the valid part of a half broken graph and call that a success.
@@ -473,8 +477,10 @@ def extension_without_nodes() -> ComfyExtension:
     return Extension()
 
 
-def _refusal(error: Any, node_errors: dict[str, Any]) -> WorkflowInvalid:
+def _refusal(error: Any, node_errors: dict[str, Any]) -> JobFailed:
     """ComfyUI's verdict without its details, which list files and hold traces."""
+    if failure := disk_failure(str((error, node_errors))):
+        return failure
     for node_id, found in node_errors.items():
         reasons = ", ".join(str(reason.get("message")) for reason in found.get("errors", []))
         node_class = found.get("class_type")
@@ -497,9 +503,9 @@ def _ending(waiting: _Waiting, outputs: dict[str, Any], status: Any) -> Ending:
     failure = failure_of(status_str, status.messages if status else [])
     try:
         return Ending(() if failure else _produced(waiting, outputs), failure)
-    except OSError:
+    except OSError as error:
         log.exception("the files of a prompt could not be kept")
-        return Ending(failure=DiskFull())
+        return Ending(failure=DiskFull.of(error))
 
 
 def _produced(waiting: _Waiting, outputs: dict[str, Any]) -> tuple[Produced, ...]:

@@ -301,6 +301,15 @@ def painted(color, size=(8, 6), kind="PNG"):
     return buffer.getvalue()
 
 
+def define(folder):
+    """Write the two workflows into a folder."""
+    for slug, (content, graph) in {"draw": DRAW, "edit": EDIT}.items():
+        (folder / slug).mkdir(parents=True)
+        (folder / slug / "workflow.json").write_text(json.dumps(content))
+        (folder / slug / "graph.json").write_text(json.dumps(graph))
+    return folder
+
+
 @pytest.fixture
 def picture():
     """The bytes of a picture: picture("teal", size=(8, 6), kind="PNG")."""
@@ -333,12 +342,7 @@ def settings():
 @pytest.fixture
 def definitions(tmp_path):
     """A folder with two workflows: `draw` makes a picture, `edit` takes one."""
-    for slug, (content, graph) in {"draw": DRAW, "edit": EDIT}.items():
-        folder = tmp_path / "definitions" / slug
-        folder.mkdir(parents=True)
-        (folder / "workflow.json").write_text(json.dumps(content))
-        (folder / "graph.json").write_text(json.dumps(graph))
-    return tmp_path / "definitions"
+    return define(tmp_path / "definitions")
 
 
 @pytest.fixture

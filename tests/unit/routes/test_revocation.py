@@ -151,9 +151,9 @@ class CountingKeyring(Keyring):
 
     looks = 0
 
-    async def _read(self, path):
+    async def _look(self, path):
         self.looks += 1
-        return await super()._read(path)
+        return await super()._look(path)
 
 
 async def test_many_streams_share_the_looks_at_the_file(door, bench, file):
