@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .jobs.engine import Engine
     from .jobs.inputs import Objects
     from .jobs.job import Job
+    from .jobs.object_owners import FindJob
     from .jobs.settings import Settings
     from .jobs.workshop import Results, Workshop
     from .sqs_bridge.listener import SqsListener
@@ -36,7 +37,6 @@ async def comfy_entrypoint() -> Any:
     from .jobs.comfyui import seam
     from .jobs.drain import REPEAT_SECONDS, Drain
     from .jobs.engine import Engine
-    from .jobs.log_lines import write_as
     from .jobs.notify.webhooks import Webhooks
     from .jobs.settings import Settings
     from .jobs.spot import spot_notice
@@ -45,7 +45,7 @@ async def comfy_entrypoint() -> Any:
     from .routes.shown import described
 
     settings = Settings.from_env()
-    write_as(settings.log, logging.getLogger(__name__))
+    _prepare_process(settings)
     host = seam.ComfyUI(
         exit_on_hang=settings.exit_on_hang,
         grace_seconds=settings.interrupt_seconds,
@@ -106,6 +106,17 @@ async def comfy_entrypoint() -> Any:
     return seam.extension_without_nodes()
 
 
+def _prepare_process(settings: Settings) -> None:
+    """Its log, and how many files it may have open."""
+    from .jobs.log_lines import write_as
+    from .jobs.open_files import raise_limit
+    from .routes import count_server_errors
+
+    write_as(settings.log, logging.getLogger(__name__))
+    count_server_errors()
+    raise_limit(settings.open_files)
+
+
 def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str, ...]) -> Workshop:
     """What the engine works with. Everything of the user's is in `data`."""
     from .jobs.disk import Disk
@@ -120,12 +131,19 @@ def _workshop(settings: Settings, host: ComfyUI, data: Path, own_urls: tuple[str
     catalog = Catalog([LIBRARY, settings.workflows_dir or data / "workflows"], settings.models)
     folders = {"output": host.output_folder, "input": host.input_folder, "user": data}
     s3, results = _storage(settings, data / "results")
+    store = Store(data / "jobs.sqlite3")
     cache = FileCache(data / "thumbnails", max_bytes=settings.thumbnail_bytes)
     return Workshop(
         host=host,
-        offer=Offer(catalog, host.lacks, host.takes),
-        store=Store(data / "jobs.sqlite3"),
-        inputs=Inputs(host.input_folder, settings, own_urls=own_urls, objects=s3),
+        offer=Offer(catalog, host.lacks, host.takes, host.text_inputs),
+        store=store,
+        inputs=Inputs(
+            host.input_folder,
+            settings,
+            own_urls=own_urls,
+            objects=s3,
+            find_jobs=[store.get, *_in_the_table(settings)],
+        ),
         results=results,
         thumbnails=Thumbnails(results, cache),
         disk=Disk(folders, min_free_bytes=settings.min_free_bytes),
@@ -145,6 +163,15 @@ def _queue(engine: Engine, settings: Settings, host: ComfyUI) -> SqsListener | N
     # What was accepted over HTTP is on disk; messages are handed back.
     host.on_hopeless(listener.release)
     return listener
+
+
+def _in_the_table(settings: Settings) -> list[FindJob]:
+    """Where jobs of the queue are looked up, if there is one."""
+    if settings.queue_url is None:
+        return []
+    from .sqs_bridge.known_jobs import KnownJobs
+
+    return [KnownJobs(settings).find]
 
 
 def _storage(settings: Settings, local_folder: Path) -> tuple[Objects | None, Results]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ..workflows import is_there
 from .threads import repeat_in_daemon
 
 LOOK_SECONDS = 1.0
@@ -46,4 +47,4 @@ class Disk:
 
 
 def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(place for place in (folder, *folder.parents) if is_there(place))

@@ -6,20 +6,30 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..workflows import is_file
 from .condition import Condition
+from .counted_log import CountedLog
 from .errors import (
     NOT_DELETED,
     JobFailed,
     JobNotFinished,
     KeptInTable,
-    NoRoom,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
+    refused_by_disk,
 )
 from .guests import Guests
 from .health import Component
@@ -30,11 +40,13 @@ from .memory import give_back_memory, glibc_trim
 from .notify.outbox import Telling
 from .notify.webhooks import Webhooks
 from .outlook import Outlook
+from .outputs import UNREADABLE
 from .prompt import Preview, Progress
 from .reception import Reception
 from .run import Run, prepare_working_folder
 from .runs import Runs
-from .selection import ALL, Selection
+from .selection import ALL, Page, Selection, sequence_of
+from .staging import Kept
 from .store import StoreUnusable
 from .threads import off_loop
 from .upkeep import look_after_storage, tidy_up
@@ -65,6 +77,7 @@ class Engine:
         self._reception = Reception(workshop)
         self._warm_up = WarmUp(workshop)
         self.condition = Condition(workshop, self._reception, webhooks, self._warm_up)
+        self._failures = CountedLog(log)
         self._wake = asyncio.Event()
         self._runs = Runs(workshop, moved=self._move, ended=self._line_up_again)
         self._outlook = Outlook(workshop.line, workshop.estimates, self._runs)
@@ -91,21 +104,28 @@ class Engine:
         It is given up if it is not done `cancel_after` seconds from now.
 
         The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
-        UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, NoRoom,
-        StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
+        UnhealthyWorkflow, InvalidParameters, InputInvalid, ForbiddenSource, QueueFull, NotReady,
+        NoRoom, StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         submitted = await self._reception.submit(slug, body, owner, idempotency_key, cancel_after)
         self._move()
         _, progress = self._live(submitted.job)
         return submitted._replace(progress=progress)
 
-    async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
-        """Store an uploaded picture; the reference to it. Raises InputInvalid or NoRoom."""
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+        """Take in a picture that comes with a request.
+
+        Raises InputInvalid, NoRoom or StorageUnavailable.
+        """
         try:
-            return await self._shop.inputs.keep(content)
+            return await self._shop.inputs.stage(content, owner)
         except OSError as error:
-            log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            self._failures.log(logging.ERROR, "an upload could not be stored", error=error)
+            raise refused_by_disk(error) from error
+
+    async def drop_uploads(self, kept: Iterable[Kept]) -> None:
+        """Delete those of them that no accepted job has."""
+        await self._shop.inputs.drop(kept)
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""
@@ -117,11 +137,14 @@ class Engine:
         return self._live(job)
 
     async def list(
-        self, selection: Selection = ALL, *, limit: int, after: int | None = None
-    ) -> list[tuple[int, Job, Progress]]:
-        """(cursor, job, progress), newest first, from behind the cursor `after`."""
-        found = await self._read(self._shop.store.page(selection, limit=limit, after=after))
-        return [(sequence, *self._live(job)) for sequence, job in found]
+        self, selection: Selection = ALL, *, limit: int, after: str | None = None
+    ) -> Page:
+        """Newest first, from behind the cursor `after`. Raises InvalidQuery."""
+        beyond = sequence_of(after)
+        found = await self._read(self._shop.store.page(selection, limit=limit + 1, after=beyond))
+        page = found[:limit]
+        cursor = str(page[-1][0]) if len(found) > limit else None
+        return Page([self._live(job) for _, job in page], cursor)
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""
@@ -191,12 +214,16 @@ class Engine:
         return await self._shop.results.link(output)
 
     async def output_path(self, job_id: str, number: int) -> Path:
-        """The local file of an output. Raises UnknownJob or UnknownOutput."""
+        """The local file of an output. Raises UnknownJob, UnknownOutput or StorageUnavailable."""
         job, _ = await self.get(job_id)
         if not 0 <= number < len(job.outputs):
             raise UnknownOutput()
         path = self._shop.results.path(job, number)
-        if not await off_loop(path.is_file):
+        try:
+            is_there = await off_loop(is_file, path)
+        except OSError as error:
+            raise StorageUnavailable(UNREADABLE) from error
+        if not is_there:
             raise UnknownOutput()
         return path
 
@@ -258,7 +285,11 @@ class Engine:
     async def _look_around(self) -> None:
         """See what can run here and whether there is room, now and from now on."""
         for look in (self.offer.refresh, self._shop.disk.look):
-            await off_loop(look)
+            try:
+                await off_loop(look)
+            except OSError:
+                # It is looked again soon.
+                log.exception("this machine could not be looked at")
         self._spawn(self.offer.keep_fresh())
         self._spawn(self._shop.disk.keep_looking())
 
@@ -305,8 +336,9 @@ class Engine:
             try:
                 while job := await self._shop.store.give_up(now=time.time()):
                     await self._leave_line(job)
-            except sqlite3.Error:
-                log.exception("the job store could not be searched for old jobs")
+            except sqlite3.Error as error:
+                message = "the job store could not be searched for old jobs"
+                self._failures.log(logging.ERROR, message, error=error)
             await asyncio.sleep(self._shop.timing.sweep_seconds)
 
     @property
@@ -320,8 +352,9 @@ class Engine:
     async def _claim(self, least: Priority) -> Job | None:
         try:
             return await self._shop.store.claim(now=time.time(), least=least)
-        except sqlite3.Error:
-            log.exception("the next job could not be taken from the store")
+        except sqlite3.Error as error:
+            message = "the next job could not be taken from the store"
+            self._failures.log(logging.ERROR, message, error=error)
             return None
 
     def _count_waiting(self) -> int:
@@ -364,7 +397,7 @@ class Engine:
         try:
             return await reading
         except sqlite3.Error as error:
-            log.exception("the job store could not be read")
+            self._failures.log(logging.ERROR, "the job store could not be read", error=error)
             raise StorageUnavailable("The job store could not be read.") from error
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

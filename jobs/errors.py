@@ -21,6 +21,7 @@ UnifiedApiError
 
 from __future__ import annotations
 
+import errno
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -165,6 +166,16 @@ class NoRoom(RequestRefused):
     code = "no_room"
 
 
+#: How a disk says that it is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def refused_by_disk(error: OSError) -> RequestRefused:
+    """What a request is told when the disk refuses."""
+    passes = error.errno is not None and error.errno not in FULL
+    return StorageUnavailable() if passes else NoRoom()
+
+
 class AuthNotConfigured(RequestRefused):
     """This server can be reached from the network but has no API keys, so it runs no jobs.
 
@@ -256,6 +267,13 @@ class InputInvalid(JobFailed):
     """An input is not a picture this service can read (PNG, JPEG or WebP)."""
 
     code = "input_invalid"
+
+
+#: Of every s3:// reference that is refused, whatever the reason.
+NOT_READABLE = (
+    "This object is not read for you. Name a result or an upload of your own jobs, or what lies in"
+    " a folder that the operator opened (UNIFIED_API_S3_READ_BUCKETS); or upload the picture."
+)
 
 
 class ForbiddenSource(JobFailed):
@@ -391,6 +409,11 @@ class DiskFull(JobFailed):
 
     code = "disk_full"
     retries = 100
+
+    @classmethod
+    def of(cls, error: OSError) -> DiskFull:
+        """For whatever the disk refuses a job, as by having no more files open."""
+        return cls(f"The disk of the machine refused: {(error.strerror or 'no reason').lower()}.")
 
 
 class UnreadableRecord(JobFailed):

@@ -32,7 +32,11 @@ SENTENCES = {
     "literal_error": "it must be {expected}",
     "string_too_long": "it must have a length of at most {max_length}",
     "string_type": "it must be text",
+    "string_unicode": "it must be valid Unicode, without lone surrogates",
+    "unfit": "{sentence}",
 }
+#: For what pydantic may find besides, in words of its own.
+UNFIT = "it does not have the form that is expected"
 #: One flat object, so that it can go wherever a job is told of.
 METADATA = {
     "type": "object",
@@ -131,8 +135,7 @@ def _violations(error: ValidationError) -> list[Violation]:
 
 def _sentence(fault: ErrorDetails) -> str:
     """What pydantic found, in the words of the other refusals."""
-    pattern = SENTENCES.get(fault["type"])
-    return pattern.format(**fault.get("ctx", {})) if pattern else fault["msg"]
+    return SENTENCES.get(fault["type"], UNFIT).format(**fault.get("ctx", {}))
 
 
 def _violation(name: str, sentence: str, allowed: tuple[str, ...] = ()) -> Violation:

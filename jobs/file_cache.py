@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
+from ..workflows import ABSENT, is_file
 from .private import make_private_folder, write_private_file
 
 DIGEST_BYTES = 32
@@ -65,7 +66,11 @@ class FileCache:
     @cached_property
     def _sizes(self) -> dict[str, int]:
         """The size of each file, the least recently used first. Looked up once."""
-        files = [(path.stat(), path.name) for path in self._folder.glob("*") if path.is_file()]
+        try:
+            # Not a glob, which finds nothing in a folder that cannot be read.
+            files = [(path.stat(), path.name) for path in self._folder.iterdir() if is_file(path)]
+        except ABSENT:
+            return {}
         files.sort(key=lambda file: file[0].st_mtime_ns)
         return {name: stat.st_size for stat, name in files}
 

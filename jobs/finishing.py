@@ -74,7 +74,7 @@ class Finishing:
             async with self._turns:
                 return await off_loop(self._finish, files, delivery, folder)
         except OSError as error:
-            raise DiskFull() from error
+            raise DiskFull.of(error) from error
 
     def _fits(self, size: int) -> bool:
         return not (self._held and size) or self._held + size <= self._max_bytes

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -17,13 +26,16 @@ from yarl import URL
 
 from .egress.fetch import Fetcher, FetchLimits, kept, limited
 from .egress.guard import Guard, Place
-from .errors import DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
+from .errors import NOT_READABLE, DiskFull, ForbiddenSource, InputFetchFailed, InputInvalid
+from .object_owners import Admit, FindJob, ObjectOwners
+from .owners import owned_name
 from .pictures.normalise import normalise
 from .private import close_file, make_private_folder
 from .prompt import FOLDER
 from .settings import Settings
 from .single_flight import SingleFlight
-from .sources import Embedded, S3Object, Source, Upload, source_of
+from .sources import Embedded, S3Object, Upload, Web, source_of
+from .staging import Kept, Staging
 from .threads import off_loop
 
 log = logging.getLogger(__name__)
@@ -37,14 +49,17 @@ FILES_AT_ONCE = 100
 class Objects(Protocol):
     """Where S3 objects are read; `s3.S3` is one."""
 
-    def download(self, bucket: str, key: str) -> AsyncIterator[bytes]: ...
+    def download(
+        self, bucket: str, key: str, admit: Admit | None = None
+    ) -> AsyncIterator[bytes]: ...
 
 
 class Inputs:
-    """Fetches pictures once and keeps them under the hash of their content.
+    """Fetches pictures once and keeps them under the hash of their content and their owner's mark.
 
-    Equal pictures get equal names, so ComfyUI decodes them once and a retry changes nothing.
-    Pictures asked for by several jobs at the same time are fetched once.
+    Equal pictures of one owner get equal names, so ComfyUI decodes them once and a retry changes
+    nothing; a name is of no use to another owner. Pictures asked for by several jobs of an owner
+    at the same time are fetched once.
     """
 
     def __init__(
@@ -54,8 +69,12 @@ class Inputs:
         *,
         own_urls: Iterable[str] = (),
         objects: Objects | None = None,
+        find_jobs: Sequence[FindJob] = (),
     ) -> None:
-        """`own_urls` are those of this service, which it does not fetch from."""
+        """`own_urls` are those of this service, which it does not fetch from.
+
+        `find_jobs` know the jobs that objects of earlier versions were made for.
+        """
         self._folder = input_folder / FOLDER
         self._settings = settings
         guard = Guard(
@@ -66,6 +85,8 @@ class Inputs:
         limits = FetchLimits(settings.max_image_bytes, total_seconds=settings.fetch_timeout)
         self._fetcher = Fetcher(guard, limits)
         self._objects = objects
+        self._owners = ObjectOwners(find_jobs)
+        self._staging = Staging[str]()
         self._decoding = asyncio.Semaphore(DECODED_AT_ONCE)
         self._under_way = SingleFlight[str]()
 
@@ -77,13 +98,20 @@ class Inputs:
     async def close(self) -> None:
         await self._fetcher.close()
 
-    async def fetch(self, references: Mapping[str, str]) -> dict[str, str]:
+    async def fetch(
+        self, references: Mapping[str, str], owner: str | None = None
+    ) -> dict[str, str]:
         """Parameter -> reference in; parameter -> name for ComfyUI's LoadImage out.
+
+        Only what belongs to `owner`, or to nobody in particular, is read with our credentials.
 
         Raises InputFetchFailed, InputInvalid, ForbiddenSource or DiskFull. The first failure ends
         the others.
         """
-        tasks = [asyncio.ensure_future(self._fetch(*named)) for named in references.items()]
+        tasks = [
+            asyncio.ensure_future(self._fetch(parameter, reference, owner))
+            for parameter, reference in references.items()
+        ]
         try:
             names = await asyncio.gather(*tasks)
         finally:
@@ -91,10 +119,28 @@ class Inputs:
                 task.cancel()
         return dict(zip(references, names, strict=True))
 
-    async def keep(self, content: AsyncIterator[bytes]) -> str:
-        """Store an uploaded picture; the reference to put in its place. Raises InputInvalid."""
+    async def keep(self, content: AsyncIterator[bytes], owner: str | None = None) -> str:
+        """Store a picture for an owner; the reference to it. Raises InputInvalid."""
+        kept = await self.stage(content, owner)
+        await self.commit([kept.reference])
+        return kept.reference
+
+    async def stage(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+        """Take a picture in that comes with a request of an owner. Raises InputInvalid."""
         chunks = limited(content, self._settings.max_image_bytes)
-        return f"upload:{await self._store(lambda part: _write(part, chunks))}"
+        part, name = await self._taken_in(lambda part: _write(part, chunks), owner)
+        return self._staging.add(f"upload:{name}", part, name)
+
+    async def commit(self, references: Iterable[str]) -> None:
+        """Keep what was staged under these references: an accepted job has them."""
+        for reference in references:
+            if staged := self._staging.take(reference):
+                part, name = staged
+                await off_loop(os.replace, part, self._folder / name)
+
+    async def drop(self, kept: Iterable[Kept]) -> None:
+        """Delete what was staged and not committed."""
+        await self._staging.drop(kept)
 
     async def sweep(self, uploads_in_use: Callable[[], Awaitable[Collection[str]]]) -> None:
         """Delete files that no waiting job needs: old ones, and the oldest while all are too many.
@@ -113,23 +159,26 @@ class Inputs:
             if f"upload:{path.name}" not in in_use and await off_loop(_delete, path, used):
                 total -= size
 
-    async def _fetch(self, parameter: str, reference: str) -> str:
+    async def _fetch(self, parameter: str, reference: str, owner: str | None) -> str:
         try:
-            return f"{FOLDER}/{await self._resolve(reference)}"
+            return f"{FOLDER}/{await self._resolve(reference, owner)}"
         except (InputFetchFailed, InputInvalid, ForbiddenSource) as error:
             raise type(error)(f"{parameter}: {error}") from error
         except OSError as error:
-            raise DiskFull("The picture could not be written to the disk.") from error
+            raise DiskFull.of(error) from error
 
-    async def _resolve(self, reference: str) -> str:
+    async def _resolve(self, reference: str, owner: str | None) -> str:
         source = source_of(
-            reference, buckets=self._settings.read_buckets, published=self._settings.published
+            reference, readable=self._settings.readable, published=self._settings.published
         )
         if isinstance(source, Upload):
             return await self._uploaded(source.name)
         if isinstance(source, Embedded):
-            return (await self.keep(_chunks(source.content))).removeprefix("upload:")
-        return await self._under_way.run(reference, partial(self._download, source))
+            kept = await self.keep(_chunks(source.content), owner)
+            return kept.removeprefix("upload:")
+        # Not shared with others: it may be read for this owner alone, and has a name for him.
+        key = json.dumps([owner, reference])
+        return await self._under_way.run(key, partial(self._download, source, owner))
 
     async def _uploaded(self, name: str) -> str:
         path = self._folder / name
@@ -142,36 +191,59 @@ class Inputs:
             ) from None
         return name
 
-    async def _download(self, source: Source) -> str:
-        if isinstance(source, S3Object):
-            reading = self._store(partial(self._read_object, source))
-            try:
-                return await asyncio.wait_for(reading, self._settings.fetch_timeout)
-            except asyncio.TimeoutError:
-                raise InputFetchFailed("S3 took too long.") from None
-        assert not isinstance(source, Upload | Embedded)
-        return await self._store(
-            lambda part: self._fetcher.fetch(source.url, partial(_write, part))
-        )
+    async def _download(self, source: S3Object | Web, owner: str | None) -> str:
+        if isinstance(source, Web):
+            return await self._fetched(source, owner)
+        try:
+            return await self._read_from_s3(source, owner)
+        except ForbiddenSource:
+            if source.url is None:
+                raise
+            return await self._fetched(Web(source.url, is_closed=True), owner)
 
-    async def _read_object(self, source: S3Object, part: Path) -> str:
+    async def _fetched(self, source: Web, owner: str | None) -> str:
+        try:
+            return await self._store(
+                lambda part: self._fetcher.fetch(source.url, partial(_write, part)), owner
+            )
+        except (InputFetchFailed, ForbiddenSource) as error:
+            if source.is_closed:
+                raise ForbiddenSource(NOT_READABLE) from error
+            raise
+
+    async def _read_from_s3(self, source: S3Object, owner: str | None) -> str:
+        reading = self._store(partial(self._read_object, source, owner), owner)
+        try:
+            return await asyncio.wait_for(reading, self._settings.fetch_timeout)
+        except asyncio.TimeoutError:
+            raise InputFetchFailed("S3 took too long.") from None
+
+    async def _read_object(self, source: S3Object, owner: str | None, part: Path) -> str:
         if self._objects is None:
             raise ForbiddenSource()
-        chunks = self._objects.download(source.bucket, source.key)
+        admit = partial(self._owners.check, source.key, owner) if source.is_owned else None
+        chunks = self._objects.download(source.bucket, source.key, admit)
         return await _write(part, limited(chunks, self._settings.max_image_bytes))
 
-    async def _store(self, write: Callable[[Path], Awaitable[str]]) -> str:
+    async def _store(self, write: Callable[[Path], Awaitable[str]], owner: str | None) -> str:
+        part, name = await self._taken_in(write, owner)
+        await off_loop(os.replace, part, self._folder / name)
+        return name
+
+    async def _taken_in(
+        self, write: Callable[[Path], Awaitable[str]], owner: str | None
+    ) -> tuple[Path, str]:
+        """A picture that is plain, where it waits, and the name that it is to have."""
         part = self._folder / f"{uuid4().hex}.part"
         try:
             digest = await write(part)
             async with self._decoding:
                 extension = await off_loop(normalise, part, max_pixels=self._settings.max_pixels)
-            name = f"{digest}.{extension}"
             await off_loop(close_file, part)
-            await off_loop(os.replace, part, self._folder / name)
-            return name
-        finally:
-            await off_loop(part.unlink, missing_ok=True)
+        except BaseException:
+            await asyncio.shield(off_loop(part.unlink, missing_ok=True))
+            raise
+        return part, f"{owned_name(digest, owner)}.{extension}"
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """When each was last used, its size, and where it is."""

@@ -12,10 +12,14 @@ SYNTAX = "write name:scope+scope:hash, separated by commas, as `./install.sh key
 
 
 class Scope(str, Enum):
-    """What a key may be used for. `admin` implies the others, on everybody's jobs."""
+    """What a key may be used for. `admin` implies the others, on everybody's jobs.
+
+    `read-all` implies `read`, on everybody's jobs.
+    """
 
     SUBMIT = "submit"
     READ = "read"
+    READ_ALL = "read-all"
     CANCEL = "cancel"
     ADMIN = "admin"
 

@@ -1,4 +1,8 @@
-"""Log lines for machines: a JSON object each, on stderr."""
+"""Log lines: for machines a JSON object each, on stderr; for people what cannot be forged.
+
+Values from outside are in many lines and in the texts of exceptions. In a line for people they can
+neither begin a line of their own nor give orders to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +44,42 @@ class JournalLines(JsonLines):
         return f"<{PRIORITIES.get(record.levelname, PRIORITIES['INFO'])}>{super().format(record)}"
 
 
+class PlainText(logging.Handler):
+    """Makes lines plain before other handlers, which come after this one, write them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = plain(record.getMessage()), None
+        if record.exc_info and record.exc_info[0]:
+            # Formatters take this for the traceback as they would have written it.
+            record.exc_text = _indented(_formatter.formatException(record.exc_info))
+
+
+def plain(text: str) -> str:
+    """A text in one line, in which all that cannot be seen is spelt out."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def _indented(traceback: str) -> str:
+    """Its lines, each recognisable as one of it."""
+    return "\n".join(f"  {plain(line)}" for line in traceback.split("\n"))
+
+
+_formatter = logging.Formatter()
+
+
 def write_as(
     form: Literal["text", "json", "journal"], logger: logging.Logger, stream: TextIO | None = None
 ) -> None:
-    """Have this logger, and nobody else, write its lines so. `text` leaves all as it is."""
+    """Have this logger, and nobody else, write its lines so.
+
+    `text` leaves them to whoever writes them anyway, but makes them plain.
+    """
     if form == "text":
+        logger.handlers.insert(0, PlainText())
         return
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines() if form == "json" else JournalLines())

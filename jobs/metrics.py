@@ -10,7 +10,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from .errors import UnknownWorkflow
+from .errors import RequestRefused
 from .health import Component, State
 from .job import Job, Status
 from .offer import Offer
@@ -118,7 +118,7 @@ class Metrics:
     def _workflow(self, slug: str) -> str:
         try:
             return self._offer.find(slug).slug
-        except UnknownWorkflow:
+        except RequestRefused:
             return OTHER
 
     def _show(self, name: str, documentation: str, count: Callable[[], float]) -> None:

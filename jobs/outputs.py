@@ -12,7 +12,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from .errors import JobFailed, NoOutput, OutputLost, PublishFailed, UnknownOutput
+from ..workflows import ABSENT, is_file
+from .errors import (
+    JobFailed,
+    NoOutput,
+    OutputLost,
+    PublishFailed,
+    StorageUnavailable,
+    UnknownOutput,
+)
 from .job import Job, Output, Rendered
 from .links import Link
 from .pictures.media import extension_of, media_of
@@ -20,6 +28,7 @@ from .private import FOLDER_MODE, close_file, make_private_folder, write_private
 from .prompt import Produced
 from .threads import off_loop
 
+UNREADABLE = "The result cannot be read now. Try again later."
 MANIFEST = "outputs.json"
 NOT_KNOWN = (errno.EINVAL, errno.ENOTSUP)
 _outputs = TypeAdapter(tuple[Output, ...])
@@ -41,8 +50,11 @@ class LocalResults:
         await off_loop(make_private_folder, self._folder)
 
     async def find(self, job: Job) -> tuple[Output, ...] | None:
-        """What was published for a job, if it was."""
-        return await off_loop(self._read, job)
+        """What was published for a job, if it was. Raises PublishFailed if the disk refuses."""
+        try:
+            return await off_loop(self._read, job)
+        except OSError as error:
+            raise PublishFailed() from error
 
     async def publish(self, job: Job) -> tuple[Output, ...]:
         """Publish the rendered files of a job; what was published before stays as it is.
@@ -64,11 +76,16 @@ class LocalResults:
         return self._home(job) / _file_name(job.outputs, number)
 
     async def read(self, job: Job, number: int) -> bytes:
-        """The content of one output of a completed job. Raises UnknownOutput."""
+        """The content of one output of a completed job.
+
+        Raises UnknownOutput, or StorageUnavailable if the disk refuses.
+        """
         try:
             return await off_loop(self.path(job, number).read_bytes)
-        except OSError as error:
+        except ABSENT as error:
             raise UnknownOutput() from error
+        except OSError as error:
+            raise StorageUnavailable(UNREADABLE) from error
 
     async def link(self, output: Output) -> Link | None:
         """None: the caller knows where this machine answers."""
@@ -129,12 +146,15 @@ def chosen(produced: Sequence[Produced], named: Mapping[str, str]) -> list[tuple
 
 
 async def intact(rendered: Sequence[Rendered]) -> bool:
-    """Whether there are rendered files and all of them are still what they were."""
+    """Whether there are rendered files and all of them are still what they were.
+
+    Raises OSError if that cannot be told.
+    """
     return bool(rendered) and await off_loop(lambda: all(map(_is_intact, rendered)))
 
 
 def _is_intact(file: Rendered) -> bool:
-    return file.path.is_file() and sha256_of(file.path) == file.sha256
+    return is_file(file.path) and sha256_of(file.path) == file.sha256
 
 
 def describe(file: Rendered) -> Output:

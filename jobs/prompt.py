@@ -183,11 +183,20 @@ def _execution_failure(data: dict[str, Any]) -> JobFailed:
     node = _node(data)
     if kind == "OutOfMemoryError":
         return OutOfMemory(**node)
-    if os.strerror(errno.ENOSPC) in str(data.get("exception_message", "")):
-        return DiskFull(**node)
+    if failure := disk_failure(str(data.get("exception_message", "")), **node):
+        return failure
     # The exception's own text may hold paths and tensors: it stays in ComfyUI's log.
     where = f"node {node['node_id']} ({node['node_class']})"
     return ExecutionFailed(f"{where} raised {kind or 'an error'}; ComfyUI's log has it.", **node)
+
+
+def disk_failure(text: str, **node: str | None) -> DiskFull | None:
+    """The failure of a job if an exception's text says that the disk refused for a while."""
+    if os.strerror(errno.ENOSPC) in text:
+        return DiskFull(**node)
+    if any(os.strerror(number) in text for number in (errno.EMFILE, errno.ENFILE)):
+        return DiskFull("ComfyUI could open no more files.", **node)
+    return None
 
 
 def _node(data: dict[str, Any]) -> dict[str, str | None]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable
+from .counted_log import CountedLog
+from .errors import NoRoom, NotReady, QueueFull, StorageUnavailable, refused_by_disk
 from .idempotency import IdempotencyKey
 from .job import Job, Submitted
 from .line import Waiting
 from .request import ID_IN_USE, JobRequest
+from .staging import staged_for_one
 from .workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,7 @@ class Reception:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
+        self._failures = CountedLog(log)
         #: Why no jobs are accepted at all.
         self.closed: str | None = "The service is starting."
 
@@ -47,13 +51,17 @@ class Reception:
         raise StorageUnavailable(ID_IN_USE)
 
     async def draft(self, request: JobRequest) -> Job:
-        """The job of a request, without accepting it."""
-        workflow = self._shop.offer.healthy(request.slug)
+        """The job of a request, without accepting it. Its pictures are kept from now on."""
+        workflow, inputs = self._shop.offer.healthy(request.slug), self._shop.inputs
+        stage = partial(inputs.stage, owner=request.owner)
         try:
-            return await request.job(workflow, self._shop.inputs.keep)
+            async with staged_for_one(stage, inputs.drop) as keep:
+                job = await request.job(workflow, keep)
+                await inputs.commit(workflow.pictures(job.parameters).values())
+                return job
         except OSError as error:
-            log.exception("a picture could not be stored")
-            raise NoRoom() from error
+            self._failures.log(logging.ERROR, "a picture could not be stored", error=error)
+            raise refused_by_disk(error) from error
 
     def _check_open(self) -> None:
         """Raises if no job can be accepted now."""
@@ -73,7 +81,7 @@ class Reception:
                 return job
             former = await self._shop.store.get(key.former_job_id)
         except sqlite3.Error as error:
-            log.exception("the job store could not be read")
+            self._failures.log(logging.ERROR, "the job store could not be read", error=error)
             raise StorageUnavailable() from error
         return former if former and request.is_former(former) else None
 
@@ -81,7 +89,7 @@ class Reception:
         try:
             is_new = await self._shop.store.insert(job, key=key.digest if key else None)
         except sqlite3.Error as error:
-            log.exception("a job could not be stored")
+            self._failures.log(logging.ERROR, "a job could not be stored", error=error)
             raise StorageUnavailable() from error
         if is_new:
             self._shop.line.join(Waiting.of(job))

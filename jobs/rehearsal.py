@@ -24,12 +24,14 @@ class Rehearsal:
     graph: dict[str, Any]
 
 
-async def rehearse(workflow: Workflow, body: Mapping[str, Any]) -> Rehearsal:
+async def rehearse(
+    workflow: Workflow, body: Mapping[str, Any], owner: str | None = None
+) -> Rehearsal:
     """Judge a request and render it. Nothing is fetched or kept.
 
-    Raises InvalidParameters or InputInvalid.
+    Raises InvalidParameters, ForbiddenSource or InputInvalid.
     """
-    job = await JobRequest(JOB_ID, workflow.slug, body).job(workflow, pass_over)
+    job = await JobRequest(JOB_ID, workflow.slug, body, owner).job(workflow, pass_over)
     images = {name: value for name, value in job.parameters.items() if name in workflow.images}
     graph = render(workflow, job.parameters, images=images, prefix=f"{FOLDER}/{JOB_ID}")
     return Rehearsal(workflow.slug, job.parameters, graph)

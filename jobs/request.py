@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 from ..workflows import Workflow
-from .errors import IdempotencyKeyReused, InvalidParameters, StorageUnavailable
+from .errors import (
+    ForbiddenSource,
+    IdempotencyKeyReused,
+    InvalidParameters,
+    StorageUnavailable,
+)
 from .extras import split
 from .idempotency import IdempotencyKey
 from .job import LAST_MOMENT, Job, Priority, Submitted
-from .sources import Embedded, source_of
+from .owners import is_owned_name
+from .private_files import private_file_violations
+from .sources import UPLOAD, Embedded, source_of
+from .staging import Keep
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
 SEEDS = 2**53
-
+#: Without the mark of its owner it is named as by earlier versions, whose fingerprints count still.
+OWNED_UPLOAD = re.compile(r"((?:upload:|unified-api/inputs/)[0-9a-f]{64})[0-9a-f]{16}")
+NOT_YOUR_UPLOAD = "This is no upload of yours on this machine. Upload the picture again."
 ID_IN_USE = "The job was not accepted, since its id is in use already. Send the request again."
-
-#: Stores a picture and returns the reference to it.
-Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class JobRequest:
     deadline: float | None = None
     #: If it is told beside the body.
     priority: Priority | None = None
+    #: Whether it may name uploads that lie on this machine; only those of its owner then.
+    may_name_uploads: bool = True
 
     @classmethod
     def received(
@@ -90,11 +100,14 @@ class JobRequest:
     async def job(self, workflow: Workflow, keep: Keep) -> Job:
         """The job to accept: its seed and defaults are fixed, its embedded pictures kept.
 
-        Raises InvalidParameters, or what `keep` raises.
+        Raises InvalidParameters, ForbiddenSource, or what `keep` raises.
         """
         parameters, extras = split(workflow, self.body)
+        self._check_uploads(parameters, workflow)
         parameters |= await _kept(parameters, workflow, keep)
-        if violations := workflow.violations(parameters):
+        if violations := (
+            workflow.violations(parameters) or private_file_violations(workflow, parameters)
+        ):
             raise InvalidParameters(violations)
         now = time.time()
         return Job(
@@ -113,6 +126,13 @@ class JobRequest:
             give_up_at=_earlier(self.deadline, now, workflow.max_wait_seconds),
         )
 
+    def _check_uploads(self, parameters: Mapping[str, Any], workflow: Workflow) -> None:
+        """An upload is of use to its owner alone, whoever comes to know its name."""
+        for name in workflow.images:
+            upload = UPLOAD.fullmatch(str(parameters.get(name)))
+            if upload and not (self.may_name_uploads and is_owned_name(upload["name"], self.owner)):
+                raise ForbiddenSource(f"{name}: {NOT_YOUR_UPLOAD}")
+
 
 def _earlier(deadline: float | None, now: float, wait_seconds: float | None) -> float | None:
     begin_by = None if wait_seconds is None else min(now + wait_seconds, LAST_MOMENT)
@@ -120,7 +140,7 @@ def _earlier(deadline: float | None, now: float, wait_seconds: float | None) -> 
 
 
 def _fingerprint(slug: str, body: Mapping[str, Any]) -> str:
-    text = json.dumps([slug, body], sort_keys=True)
+    text = OWNED_UPLOAD.sub(r"\1", json.dumps([slug, body], sort_keys=True))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -130,7 +150,7 @@ async def _kept(parameters: Mapping[str, Any], workflow: Workflow, keep: Keep) -
     for name in workflow.images:
         reference = parameters.get(name)
         if isinstance(reference, str) and reference[:5].lower() == "data:":
-            source = source_of(reference, buckets=())
+            source = source_of(reference)
             assert isinstance(source, Embedded)
             kept[name] = await keep(_chunks(source.content))
     return kept

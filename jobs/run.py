@@ -21,6 +21,7 @@ from ..workflows import Workflow, render
 from .errors import (
     CrashLoop,
     DeadlineExceeded,
+    DiskFull,
     InternalError,
     JobFailed,
     ObjectUnknown,
@@ -142,6 +143,9 @@ class Run:
             return self._early_end()
         except Disowned:
             raise
+        except OSError as error:
+            log.exception("job %s could not use the disk", self.job.job_id)
+            return self._failed(DiskFull.of(error))
         except Exception:
             log.exception("job %s met a fault of this service", self.job.job_id)
             return self._failed(InternalError())
@@ -197,7 +201,8 @@ class Run:
 
     async def _fetch(self, workflow: Workflow) -> dict[str, str]:
         begun = time.monotonic()
-        names = await self._shop.inputs.fetch(workflow.pictures(self.job.parameters))
+        pictures = workflow.pictures(self.job.parameters)
+        names = await self._shop.inputs.fetch(pictures, self.job.owner)
         self._is_now(self.job.fetched(inputs_ms=_ms_since(begun)))
         return names
 

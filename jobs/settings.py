@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .egress.guard import Place, deny_entry
 from .keys import Key
+from .readable import DEFAULT_FOLDER, DEPOSIT, Prefix, Readable
 from .signature import Secret
 
 #: A slip of the pen must not open a door: what these become when they are wrong. (Nobody holds
@@ -21,7 +22,10 @@ STRICT = {
     "UNIFIED_API_KEYS": f"unreadable:read:{'0' * 64}",
     "UNIFIED_API_PROTECT": "all",
     "UNIFIED_API_DENY_HOSTS": "0.0.0.0/0, ::/0",
+    "UNIFIED_API_S3_READ_BUCKETS": "-",
 }
+#: A bucket, or a folder of one; `-` is none at all.
+READ_BUCKET = re.compile(r"-|[a-z0-9][a-z0-9.-]*(?:/[^\s/]+)*/?")
 ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9._\[\]:-]+")
 
 
@@ -44,6 +48,11 @@ class Settings(BaseModel):
     max_jobs_per_key: int = Field(0, alias="UNIFIED_API_MAX_JOBS_PER_KEY", ge=0)
     max_streams: int = Field(1000, alias="UNIFIED_API_MAX_STREAMS", ge=1)
     body_timeout: float = Field(60.0, alias="UNIFIED_API_BODY_TIMEOUT", gt=0, lt=inf)
+    open_files: int = Field(65_536, alias="UNIFIED_API_OPEN_FILES", ge=64, le=2**20)
+    max_connections: int | None = Field(None, alias="UNIFIED_API_MAX_CONNECTIONS", ge=1)
+    head_timeout: float = Field(20.0, alias="UNIFIED_API_HEAD_TIMEOUT", gt=0, le=86400)
+    keep_alive_timeout: float = Field(75.0, alias="UNIFIED_API_KEEP_ALIVE_TIMEOUT", gt=0, le=86400)
+    send_timeout: float = Field(60.0, alias="UNIFIED_API_SEND_TIMEOUT", gt=0, le=86400)
     region: str = Field("us-east-1", alias="AWS_REGION", pattern="^[a-z0-9-]+$")
     bucket: str | None = Field(
         None, alias="S3_BUCKET", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
@@ -63,6 +72,7 @@ class Settings(BaseModel):
     task_table: str = Field(
         "task_store", alias="DYNAMODB_TABLE", pattern=r"^[A-Za-z0-9_.-]{3,255}$"
     )
+    list_queries: int = Field(20, alias="UNIFIED_API_LIST_QUERIES", ge=5, le=1000)
     prefetch: int = Field(1, alias="SQS_PREFETCH", ge=0, le=10)
     prefetch_seconds: float = Field(1.0, alias="UNIFIED_API_PREFETCH_SECONDS", ge=0, lt=inf)
     visibility_seconds: float = Field(120.0, alias="UNIFIED_API_VISIBILITY_SECONDS", ge=2, le=43200)
@@ -78,6 +88,13 @@ class Settings(BaseModel):
     webhook_url: str | None = Field(
         None, alias="UNIFIED_API_WEBHOOK_URL", pattern=r"^https?://[^/\s]+(/\S*)?$"
     )
+    webhook_timeout: float = Field(15.0, alias="UNIFIED_API_WEBHOOK_TIMEOUT", gt=0, lt=inf)
+    webhook_slots: int = Field(64, alias="UNIFIED_API_WEBHOOK_SLOTS", ge=1, le=1000)
+    webhook_slots_per_key: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_KEY", ge=1)
+    webhook_slots_per_site: int = Field(8, alias="UNIFIED_API_WEBHOOK_SLOTS_PER_SITE", ge=1)
+    webhook_slow_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_SLOW_SLOTS", ge=1)
+    webhook_reserved_slots: int = Field(16, alias="UNIFIED_API_WEBHOOK_RESERVED_SLOTS", ge=0)
+    webhook_slow_seconds: float = Field(3.0, alias="UNIFIED_API_WEBHOOK_SLOW_SECONDS", gt=0, lt=inf)
     webhook_secrets: tuple[Secret, ...] = Field((), alias="UNIFIED_API_WEBHOOK_SECRET")
     retention_days: float = Field(7.0, alias="UNIFIED_API_RETENTION_DAYS", gt=0, lt=3650)
     keep_metadata: bool = Field(False, alias="UNIFIED_API_KEEP_METADATA")
@@ -144,6 +161,15 @@ class Settings(BaseModel):
     def _parse_list(cls, value: Any) -> Any:
         return _entries(value)
 
+    @field_validator("extra_read_buckets")
+    @classmethod
+    def _check_read_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(READ_BUCKET.fullmatch, value)) or ("-" in value and len(value) > 1):
+            raise ValueError("write bucket or bucket/folder, separated by commas, or -")
+        if any({".", ".."} & set(entry.split("/")) for entry in value):
+            raise ValueError("a folder cannot be called . or ..")
+        return value
+
     @field_validator("deny_hosts")
     @classmethod
     def _check_denied(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,9 +181,22 @@ class Settings(BaseModel):
         return tuple(map(Place.parse, _entries(value))) if isinstance(value, str) else value
 
     @property
+    def readable(self) -> Readable:
+        """What inputs may be read from S3 with this machine's credentials."""
+        own = self.bucket
+        prefix = "/".join(filter(None, (own, self.prefix)))
+        named = tuple(Prefix.parse(entry) for entry in self.extra_read_buckets if entry != "-")
+        is_default = own is not None and not self.extra_read_buckets
+        return Readable(
+            opened=named,
+            default=(Prefix(own, (DEFAULT_FOLDER,)),) if own and is_default else (),
+            owned=(Prefix.parse(prefix), Prefix(own, (DEPOSIT,))) if own else (),
+        )
+
+    @property
     def read_buckets(self) -> frozenset[str]:
         """The buckets that inputs may come from."""
-        return frozenset((*self.extra_read_buckets, *([self.bucket] if self.bucket else [])))
+        return self.readable.buckets
 
     @property
     def published(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..workflows import is_file
 from .counted_log import CountedLog
 from .errors import DeadlineExceeded
 from .job import RANKS, Job, Priority, Status
@@ -39,6 +40,8 @@ LOADED_TWICE = (
     "this ComfyUI has loaded the plugin twice, and the other copy uses the job store; remove one"
     " of the two folders from custom_nodes"
 )
+#: As SQLite says it.
+LOCKED = "locked"
 IN_USE = "another ComfyUI process uses this job store; give each a user folder of its own"
 DAMAGED = (
     "the file of the job store is damaged; it was left as it is. Restore it from a backup, or set"
@@ -406,6 +409,9 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
+        if LOCKED not in str(error):
+            # The disk refuses, so nobody knows.
+            raise
         # This runs in the thread of one store; another one belongs to another copy of the plugin.
         is_ours = count_threads(WRITER_THREAD) > 1
         raise StoreUnusable(LOADED_TWICE if is_ours else IN_USE) from error
@@ -413,7 +419,7 @@ def _lock(path: Path) -> sqlite3.Connection:
 
 
 def _is_sound(path: Path) -> bool:
-    if not path.exists():
+    if not is_file(path):
         return True
     db = sqlite3.connect(path, timeout=BUSY_SECONDS)
     try:
@@ -440,6 +446,7 @@ def _migrate(db: sqlite3.Connection) -> None:
         raise StoreUnusable(NEWER)
     for number, change in enumerate(VERSIONS[version:], version + 1):
         db.executescript(f"BEGIN; {change} PRAGMA user_version = {number}; COMMIT;")
+    db.executescript(outbox.BY_TENANT)
 
 
 def _change(

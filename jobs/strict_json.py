@@ -8,15 +8,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 MOST_LEVELS = 16
+#: Of a whole number: more than any double has, and few enough to be read and written quickly.
+MOST_DIGITS = 400
 TOO_DEEP = f"it is nested too deeply, beyond {MOST_LEVELS} levels"
 
 
 def parse(text: str | bytes) -> Any:
-    """Raises ValueError, whose message says why and can be shown."""
+    """Raises ValueError, whose message says why in words of our own and can be shown."""
     try:
-        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+        value = json.loads(
+            text, parse_constant=_refuse, parse_int=_whole, object_pairs_hook=_unique
+        )
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno} is not as JSON is") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not encoded as UTF-8") from None
     if _is_deeper(value, MOST_LEVELS):
         raise ValueError(TOO_DEEP)
     return value
@@ -46,6 +54,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         raise ValueError("a key stands in it twice")
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number in it has more than {MOST_DIGITS} digits")
+    return int(digits)
 
 
 def _refuse(constant: str) -> None:

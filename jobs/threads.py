@@ -15,7 +15,8 @@ routes, engine, seam
      │                               messages stay held whatever holds the first loop up
      │ <── on(loop, coroutine) ────> claims, heartbeats
                                           │ ── in_daemon(work) ──> a long poll
-     │ ── in_daemon(work) ───────> a look at the key file, the catalog, the free space
+     │ ── in_daemon(work) ───────> a look at the key file, the catalog, the free space;
+                                   a host's name becoming an address
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+
+from .counted_log import CountedLog
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -134,19 +137,17 @@ async def in_daemon(name: str, work: Callable[P, T], *args: P.args, **kwargs: P.
 async def repeat_in_daemon(name: str, work: Callable[[], None], *, seconds: float) -> None:
     """Run blocking work in a new thread every so many seconds, until cancelled.
 
-    An exception is logged, unless the previous run raised the same; the next run comes in its turn.
+    An exception is logged, once a minute while it is the same; the next run comes in its turn.
     """
-    logged = ""
+    failures = CountedLog(log)
     while True:
         await asyncio.sleep(seconds)
         try:
             await in_daemon(name, work)
-        except Exception as error:
-            if logged != repr(error):
-                log.exception("%s failed", name)
-            logged = repr(error)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            failures.log(logging.ERROR, "%s failed", name, error=error)
         else:
-            logged = ""
+            failures.passed()
 
 
 def _settle(answer: asyncio.Future[Any], settle: Callable[[Any], None], value: object) -> None:

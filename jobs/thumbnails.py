@@ -8,6 +8,7 @@ import io
 import logging
 from typing import Protocol
 
+from .counted_log import CountedLog
 from .errors import UnknownOutput
 from .file_cache import FileCache
 from .job import Job, Output
@@ -26,6 +27,7 @@ MAX_PIXELS = 80_000_000
 #: A page asks for many, and shares the processor and the pool with the jobs.
 AT_ONCE = 2
 
+NOT_KEPT = "thumbnails cannot be kept, and are made at each request: %s"
 NO_PICTURE = "This output is not a picture that can be shown small."
 
 
@@ -48,7 +50,7 @@ class Thumbnails:
         self._cache = cache
         self._under_way = SingleFlight[bytes]()
         self._making = asyncio.Semaphore(AT_ONCE)
-        self._is_refusing = False
+        self._refusals = CountedLog(log)
 
     async def of(self, job: Job, number: int) -> bytes:
         """The thumbnail of one output of a completed job, as WebP. Raises UnknownOutput."""
@@ -91,24 +93,16 @@ class Thumbnails:
         try:
             return await off_loop(self._cache.read, key)
         except OSError as error:
-            self._report(error)
+            self._refusals.log(logging.WARNING, NOT_KEPT, error.strerror, kind="kept")
             return None
 
     async def _keep(self, key: str, small: bytes) -> None:
         try:
             await off_loop(self._cache.write, key, small)
         except OSError as error:
-            self._report(error)
+            self._refusals.log(logging.WARNING, NOT_KEPT, error.strerror, kind="kept")
         else:
-            self._is_refusing = False
-
-    def _report(self, error: OSError) -> None:
-        """Log that the disk refuses, once until it no longer does."""
-        if not self._is_refusing:
-            log.warning(
-                "thumbnails cannot be kept, and are made at each request: %s", error.strerror
-            )
-        self._is_refusing = True
+            self._refusals.passed()
 
 
 def thumbnail_of(content: bytes) -> bytes:

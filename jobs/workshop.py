@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..workflows import Takes
+from ..workflows import Takes, TextInputs
 from .disk import Disk
 from .errors import JobFailed
 from .estimates import Estimates
@@ -51,6 +51,7 @@ class Host(Protocol):
     ) -> Ending: ...
     def lacks(self, graph: dict[str, Any]) -> list[Lack]: ...
     def takes(self, class_type: str) -> Mapping[str, Takes]: ...
+    def text_inputs(self, class_type: str) -> TextInputs: ...
 
 
 class Results(Protocol):

@@ -7,11 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
+from ..jobs.errors import UnknownHost
 from ..jobs.health import Component, State
 from ..jobs.offer import Offered
 from .anonymous import access_of
 from .auth import Keyring
-from .door import may_read, takes_jobs_from
+from .browsers import RESOURCE_POLICY, SAME_ORIGIN
+from .door import may_be_rebound, may_read, takes_jobs_from
 from .service import Service, Surface, service_of, surface_of
 from .view import PREFIX
 
@@ -21,11 +23,16 @@ VITAL = ("comfyui", "store", "dynamodb", "sqs")
 
 
 async def info(request: web.Request) -> web.Response:
-    return web.json_response(
+    """Raises UnknownHost."""
+    shows_workflows = await may_read(request)
+    if may_be_rebound(request):
+        raise UnknownHost()
+    slugs = [offered.slug for offered in service_of(request).offer.all()]
+    return _fresh(
         {
             "name": NAME,
             "version": surface_of(request).version,
-            "workflows": [offered.slug for offered in service_of(request).offer.all()],
+            "workflows": slugs if shows_workflows else None,
             "links": {
                 "self": PREFIX,
                 "workflows": f"{PREFIX}/workflows",
@@ -44,17 +51,16 @@ async def health(request: web.Request) -> web.Response:
     surface = surface_of(request)
     components = components_of(service_of(request), surface)
     state = _overall(components)
-    body = {
-        "status": state.value,
-        "version": surface.version,
-        "components": {
+    body: dict[str, Any] = {"status": state.value}
+    if not may_be_rebound(request):
+        body["version"] = surface.version
+        body["components"] = {
             name: {
                 "status": part.state.value,
                 "reason": part.reason if tells_reasons or _is_told_to_all(name, surface) else None,
             }
             for name, part in components.items()
-        },
-    }
+        }
     return _fresh(body, status=503 if state is State.UNHEALTHY else 200)
 
 
@@ -130,5 +136,6 @@ def _fresh(body: dict[str, Any], *, status: int = 200) -> web.Response:
         text=text,
         status=status,
         content_type="application/json",
-        headers={"Cache-Control": "no-store"},
+        # Beside the routes of others, nobody else says who may embed it.
+        headers={"Cache-Control": "no-store", RESOURCE_POLICY: SAME_ORIGIN},
     )

@@ -8,7 +8,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs.keys import Scope
-from . import about, batch, events, jobs, metrics, openapi, pages, thumbnails
+from . import about, batch, events, jobs, metrics, openapi_document, pages, thumbnails
+from .browsers import forbid_embedding
 from .door import admit
 from .feed import FEEDS, Feeds
 from .problems import problems
@@ -19,7 +20,7 @@ from .view import PREFIX
 API = [
     web.get("", about.info),
     web.get("/health", about.health),
-    web.get("/openapi.json", openapi.document),
+    web.get("/openapi.json", openapi_document.document),
     web.get("/docs", pages.docs),
     web.get("/dashboard", pages.dashboard),
     web.get("/web/{name}", pages.asset),
@@ -45,26 +46,30 @@ PUBLIC: set[Handler] = {
     about.info,
     about.health,
     about.ready,
-    openapi.document,
     pages.docs,
     pages.dashboard,
     pages.asset,
 }
-#: The scope that the rest needs. What stands in neither needs a key to learn that it is not there.
-NEEDS: dict[Handler, Scope] = {
-    about.workflows: Scope.READ,
-    about.workflow: Scope.READ,
-    metrics.read: Scope.READ,
-    jobs.read_all: Scope.READ,
-    jobs.read: Scope.READ,
-    jobs.output: Scope.READ,
-    thumbnails.thumbnail: Scope.READ,
-    events.events: Scope.READ,
-    jobs.deliveries: Scope.READ,
-    jobs.create: Scope.SUBMIT,
-    batch.create: Scope.SUBMIT,
-    jobs.cancel: Scope.CANCEL,
-    jobs.delete: Scope.CANCEL,
+READ, SUBMIT, CANCEL = (Scope.READ,), (Scope.SUBMIT,), (Scope.CANCEL,)
+#: Who submits a job is shown it, also later and by its id.
+FOLLOW = (Scope.READ, Scope.SUBMIT)
+#: What the rest needs: one of these scopes. What stands in neither needs a key to learn that it is
+#: not there.
+NEEDS: dict[Handler, tuple[Scope, ...]] = {
+    about.workflows: READ,
+    about.workflow: READ,
+    openapi_document.document: READ,
+    metrics.read: READ,
+    jobs.read_all: READ,
+    jobs.read: FOLLOW,
+    jobs.output: FOLLOW,
+    thumbnails.thumbnail: FOLLOW,
+    events.events: FOLLOW,
+    jobs.deliveries: READ,
+    jobs.create: SUBMIT,
+    batch.create: SUBMIT,
+    jobs.cancel: CANCEL,
+    jobs.delete: CANCEL,
 }
 
 OURS = web.AppKey("unified_api", list[web.Application])
@@ -73,6 +78,7 @@ OURS = web.AppKey("unified_api", list[web.Application])
 def mount(app: web.Application, service: Service, surface: Surface) -> None:
     """Serve the API on an application that has not started, beside whatever else it serves."""
     app[SERVICE], app[SURFACE], app[FEEDS] = service, surface, Feeds(service)
+    app[openapi_document.DOCUMENTS] = openapi_document.Documents(service, surface)
     app[OURS] = [_guarded(app, PREFIX, API), _guarded(app, "/metrics", METRICS)]
     app.add_routes(BESIDE)
 
@@ -88,13 +94,14 @@ async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Nobody comes in but by `admit`; the outside is shown to everybody."""
     route = request.match_info.handler
     if route not in PUBLIC:
-        await admit(request, NEEDS.get(route))
+        await admit(request, *NEEDS.get(route, ()))
     return await handler(request)
 
 
 def _guarded(app: web.Application, prefix: str, routes: Iterable[web.RouteDef]) -> web.Application:
     """Routes below a prefix, which are reached through the door."""
     guarded = web.Application(middlewares=[record, problems, door])
+    guarded.on_response_prepare.append(forbid_embedding)
     guarded.add_routes(routes)
     app.add_subapp(prefix, guarded)
     return guarded

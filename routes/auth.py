@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,12 +15,15 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.health import Component, State, unless
 from ..jobs.keys import Key, Scope
 from ..jobs.threads import in_daemon
+from ..workflows import is_passing
 from .key_record import KeyRecord
 
 log = logging.getLogger(__name__)
+failures = CountedLog(log)
 
 Stamp = tuple[int, ...]
 
@@ -51,10 +56,19 @@ class Caller:
     scopes: frozenset[Scope] = frozenset(Scope)
 
     def may(self, scope: Scope) -> bool:
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        implying = {Scope.ADMIN, Scope.READ_ALL} if scope is Scope.READ else {Scope.ADMIN}
+        return not self.scopes.isdisjoint({scope, *implying})
+
+    @property
+    def sees_all(self) -> bool:
+        return self.may(Scope.READ_ALL)
 
     def sees(self, owner: str | None) -> bool:
         """Whether the jobs of an owner exist for this caller."""
+        return self.sees_all or owner == self.name
+
+    def may_change(self, owner: str | None) -> bool:
+        """Whether this caller may cancel and delete jobs of an owner, given the scope for it."""
         return self.may(Scope.ADMIN) or owner == self.name
 
 
@@ -70,6 +84,8 @@ class _KeyFile:
     stamp: Stamp | None = None
     keys: tuple[Key, ...] = ()
     problem: str | None = None
+    #: It could not be read for want of something else, as it may be a moment later.
+    is_away: bool = False
 
 
 UNREADABLE = _KeyFile(stamp=(), problem=PROBLEM)
@@ -106,6 +122,7 @@ class Keyring:
         self._record = KeyRecord.beside(file) if file else KeyRecord()
         self._read_seconds = read_seconds
         self._found = _Found()
+        self._looked_at = -math.inf
         self._begun: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         #: A read that its disk did not answer in time.
@@ -127,6 +144,11 @@ class Keyring:
         return self._found.file.problem or NO_KEYS_LEFT
 
     @property
+    def is_away(self) -> bool:
+        """Whether nobody can tell now which keys there are."""
+        return self._found.file.is_away
+
+    @property
     def component(self) -> Component:
         problem = self.lack or self._found.file.problem
         return unless(problem or self._recording_problem, State.DEGRADED)
@@ -144,12 +166,13 @@ class Keyring:
                 found = Caller(key.name, key.scopes)
         return found
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, max_age: float = 0.0) -> None:
         """Read the file, if it has changed. Callers at the same moment share one look at it.
 
-        A file whose disk does not answer in time counts as unreadable until it does.
+        A look that began less than `max_age` seconds ago will do. A file whose disk does not answer
+        in time counts as unreadable until it does.
         """
-        if self._path is None:
+        if self._path is None or time.monotonic() - self._looked_at < max_age:
             return
         # Not one that has begun: it may have looked at the file before the latest change.
         if self._next is None:
@@ -160,6 +183,7 @@ class Keyring:
         if earlier and not earlier.done():
             await asyncio.wait({earlier})
         self._begun, self._next = self._next, None
+        self._looked_at = time.monotonic()
         self._found = await self._look(path)
 
     async def _look(self, path: Path) -> _Found:
@@ -227,7 +251,11 @@ def _key_file(path: Path, known: _KeyFile) -> _KeyFile:
         return _KeyFile()
     try:
         return _KeyFile(stamp, _file_format.validate_json(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        failures.log(logging.WARNING, "the key file cannot be read: %s", error.strerror)
+        # It is read again, whether it changes or not.
+        return replace(UNREADABLE, is_away=is_passing(error))
+    except ValueError as error:
         # Not the message: it may quote a key that somebody put there by mistake.
         log.warning("the key file cannot be read: %s", type(error).__name__)
         return _KeyFile(stamp, problem=PROBLEM)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, web
@@ -13,6 +14,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from ..jobs import strict_json
 from ..jobs.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedBody
 from ..jobs.extras import Extras
+from ..jobs.staging import Keep
 from ..jobs.threads import off_loop
 from ..workflows import Workflow
 
@@ -27,7 +29,6 @@ MAX_FIELDS = 64
 CHUNK_BYTES = 1 << 16
 
 T = TypeVar("T")
-Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
 
 
 async def read_parameters(request: web.Request, workflow: Workflow, keep: Keep) -> dict[str, Any]:
@@ -51,9 +52,10 @@ async def read_batch(request: web.Request) -> dict[str, Any]:
     return await off_loop(parse_object, await _read_json(request, MAX_BATCH_BYTES))
 
 
-def common_fields() -> dict[str, dict[str, Any]]:
+@cache
+def common_fields() -> Mapping[str, dict[str, Any]]:
     """The schemas of what every workflow takes beside its own parameters."""
-    fields: dict[str, dict[str, Any]] = Extras.model_json_schema()["properties"]
+    fields: Mapping[str, dict[str, Any]] = Extras.model_json_schema()["properties"]
     return fields
 
 
@@ -65,6 +67,8 @@ async def in_time(reading: Awaitable[T], seconds: float) -> T:
         raise BodyTimeout() from None
     except ConnectionError:
         raise MalformedBody("The connection ended before the request body did.") from None
+    except web.RequestPayloadError:
+        raise MalformedBody("The request body is not framed as the head says.") from None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

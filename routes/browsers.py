@@ -7,10 +7,12 @@ import re
 
 from aiohttp import web
 
-from .service import Surface
+from .service import Surface, surface_of
 
 HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::\d*)?")
 ANY_ORIGIN = "*"
+RESOURCE_POLICY = "Cross-Origin-Resource-Policy"
+SAME_ORIGIN, CROSS_ORIGIN = "same-origin", "cross-origin"
 
 
 def is_foreign(request: web.Request, surface: Surface) -> bool:
@@ -25,6 +27,17 @@ def is_foreign(request: web.Request, surface: Surface) -> bool:
 def is_allowed(origin: str, surface: Surface) -> bool:
     """Whether the pages of an origin may use this surface from everywhere."""
     return ANY_ORIGIN in surface.cors_origins or origin in surface.cors_origins
+
+
+async def forbid_embedding(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep pages from showing what is answered, unless their origin is allowed.
+
+    A plain <img> of another page sends no Origin, but the origin of its page as the Referer.
+    """
+    surface = surface_of(request)
+    asking = request.headers.get("Origin") or _origin(request.headers.get("Referer", ""))
+    policy = CROSS_ORIGIN if is_allowed(asking, surface) else SAME_ORIGIN
+    response.headers[RESOURCE_POLICY] = policy
 
 
 def is_own_name(request: web.Request, surface: Surface) -> bool:
@@ -42,6 +55,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _origin(url: str) -> str:
+    """'https://Example.org:8000/x' -> 'https://example.org:8000'; '' for what has none."""
+    scheme, _, _ = url.partition("://")
+    return f"{scheme.lower()}://{place}" if (place := _place(url)) else ""
 
 
 def _place(url: str) -> str:

@@ -11,17 +11,25 @@ from ..jobs.errors import (
     Forbidden,
     ForeignOrigin,
     InvalidIdempotencyKey,
+    NotReady,
+    RequestRefused,
     Unauthorized,
 )
 from ..jobs.keys import Scope
 from .anonymous import anonymous_of, check_open, lets_in
-from .auth import Caller, bearer_of
-from .browsers import is_foreign
+from .auth import PROBLEM, Caller, Keyring, bearer_of
+from .browsers import is_foreign, is_own_name
 from .service import surface_of
 
-_NAME = "unified_api_key_holder"
-#: Under which a request keeps whose key it carries. Older aiohttp takes any text.
-KEY_HOLDER: Any = web.RequestKey(_NAME, Any) if hasattr(web, "RequestKey") else _NAME
+
+def _request_key(name: str) -> Any:
+    """Older aiohttp takes any text."""
+    return web.RequestKey(name, Any) if hasattr(web, "RequestKey") else name
+
+
+#: Under which a request keeps whose key it carries, and the scopes that it needs.
+KEY_HOLDER = _request_key("unified_api_key_holder")
+NEEDED = _request_key("unified_api_needed_scopes")
 LONGEST_IDEMPOTENCY_KEY = 255
 ADMIN_NEEDS_A_KEY = (
     "Without API keys, only callers on the server's own machine may do this. Make a key there with"
@@ -29,31 +37,33 @@ ADMIN_NEEDS_A_KEY = (
 )
 
 
-async def admit(request: web.Request, scope: Scope | None) -> None:
-    """Let a request in whose sender has the scope that is needed; None is any.
+async def admit(request: web.Request, *scopes: Scope) -> None:
+    """Let a request in whose sender has one of these scopes; without any, some key will do.
 
-    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized or Forbidden.
+    Raises AuthNotConfigured, ForeignOrigin, UnknownHost, Unauthorized, NotReady or Forbidden.
     """
-    surface = surface_of(request)
-    holder = await key_holder_of(request)
-    if is_foreign(request, surface):
-        raise ForeignOrigin()
-    if surface.keyring.lack:
-        raise AuthNotConfigured(surface.keyring.lack)
-    if not surface.keyring.is_required:
-        check_open(request, surface)
-    elif holder is None:
-        raise Unauthorized()
-    if scope is not None and not caller_of(request).may(scope):
-        raise Forbidden(None if holder else ADMIN_NEEDS_A_KEY)
+    request[NEEDED] = scopes
+    _check(request, await key_holder_of(request))
+
+
+async def readmit(request: web.Request, *, max_age: float) -> None:
+    """Judge a request that was let in again, by keys read less than `max_age` seconds ago.
+
+    Raises as `admit` does.
+    """
+    keyring = surface_of(request).keyring
+    await keyring.refresh(max_age=max_age)
+    holder = _holder(request, keyring)
+    _check(request, holder)
+    request[KEY_HOLDER] = holder
 
 
 async def key_holder_of(request: web.Request) -> Caller | None:
     """Whose key a request carries; found once, with the keys that are in force then."""
     if KEY_HOLDER not in request:
-        keyring, secret = surface_of(request).keyring, bearer_of(request)
+        keyring = surface_of(request).keyring
         await keyring.refresh()
-        request[KEY_HOLDER] = keyring.find(secret) if secret else None
+        request[KEY_HOLDER] = _holder(request, keyring)
     holder: Caller | None = request[KEY_HOLDER]
     return holder
 
@@ -72,10 +82,21 @@ def key_name_of(request: web.Request) -> str | None:
 
 async def may_read(request: web.Request) -> bool:
     """Whether the sender of a request that everybody may send is shown more than others."""
-    surface, holder = surface_of(request), await key_holder_of(request)
-    if not surface.keyring.is_required:
-        return lets_in(request, surface)
-    return holder is not None and holder.may(Scope.READ)
+    try:
+        await admit(request, Scope.READ)
+    except RequestRefused:
+        return False
+    return True
+
+
+def may_be_rebound(request: web.Request) -> bool:
+    """Whether a page whose own name was made to point at this machine may have sent a request.
+
+    Where keys are asked for it has none.
+    """
+    surface = surface_of(request)
+    is_for_this_machine = surface.is_local and not surface.keyring.is_required
+    return is_for_this_machine and not is_own_name(request, surface)
 
 
 async def takes_jobs_from(request: web.Request) -> bool:
@@ -104,3 +125,23 @@ def fit_idempotency_key(key: object) -> str:
     if not 1 <= len(key) <= LONGEST_IDEMPOTENCY_KEY:
         raise InvalidIdempotencyKey()
     return key
+
+
+def _holder(request: web.Request, keyring: Keyring) -> Caller | None:
+    secret = bearer_of(request)
+    return keyring.find(secret) if secret else None
+
+
+def _check(request: web.Request, holder: Caller | None) -> None:
+    surface, scopes = surface_of(request), request[NEEDED]
+    if is_foreign(request, surface):
+        raise ForeignOrigin()
+    if surface.keyring.lack:
+        raise AuthNotConfigured(surface.keyring.lack)
+    if not surface.keyring.is_required:
+        check_open(request, surface)
+    elif holder is None:
+        raise NotReady(PROBLEM) if surface.keyring.is_away else Unauthorized()
+    caller = holder or anonymous_of(request, surface)
+    if scopes and not any(map(caller.may, scopes)):
+        raise Forbidden(None if holder else ADMIN_NEEDS_A_KEY)

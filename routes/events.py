@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from aiohttp import web
 
-from ..jobs.errors import InvalidQuery
+from ..jobs.errors import InvalidQuery, RequestRefused
 from ..jobs.job import Job
 from ..jobs.prompt import Progress
 from .door import caller_of
 from .feed import FEEDS, Feed, Subject
-from .frames import Page, status_of
+from .frames import Event, Page, status_of
+from .problems import problem_of
 from .query import flag_of
-from .service import Service, origin_of, surface_of
+from .revocation import refusal_during
+from .service import Service, origin_of, service_of, surface_of
 from .shown import own_job, shown
 
 #: A comment keeps proxies from closing a stream on which nothing happens.
@@ -24,6 +27,7 @@ HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": still here\n\n"
 RETRY_MS = 2000
 LONGEST_WAIT_SECONDS = 60
+LAST_EVENT_SECONDS = 5.0
 PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\w*)\"?)?(?=$|[,;\s])", re.IGNORECASE)
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -46,19 +50,22 @@ async def events(request: web.Request) -> web.StreamResponse:
         # Whoever has gone away is noticed when he is written to.
         with suppress(ConnectionError), request.config_dict[FEEDS].read(subject) as feed:
             await response.write(f"retry: {RETRY_MS}\n\n".encode())
-            async for frame in _frames(feed, seen):
-                await response.write(frame)
+            writing = _write(response, _frames(feed, seen))
+            if refusal := await refusal_during(request, job, writing):
+                await _tell_refusal(request, response, refusal)
     return response
 
 
-async def settled(service: Service, job_id: str, seconds: float) -> tuple[Job, Progress]:
-    """A job once it has ended, or as it is after so many seconds."""
-    ending = asyncio.ensure_future(_end_of(service, job_id))
-    try:
-        await asyncio.wait({ending}, timeout=seconds)
-    finally:
-        ending.cancel()
-    return await service.get(job_id)
+async def settled(request: web.Request, job: Job, seconds: float) -> tuple[Job, Progress]:
+    """A job once it has ended, or as it is after so many seconds.
+
+    Raises what refuses the caller meanwhile.
+    """
+    service = service_of(request)
+    ending = _end_of(service, job.job_id)
+    if refusal := await refusal_during(request, job, ending, seconds=seconds):
+        raise refusal
+    return await service.get(job.job_id)
 
 
 def wait_of(request: web.Request) -> float | None:
@@ -73,7 +80,26 @@ def wait_of(request: web.Request) -> float | None:
     return min(int(given), LONGEST_WAIT_SECONDS)
 
 
-async def _frames(feed: Feed, seen: str | None) -> AsyncIterator[bytes]:
+async def _write(response: web.StreamResponse, frames: AsyncGenerator[bytes, None]) -> None:
+    async with aclosing(frames):
+        async for frame in frames:
+            await response.write(frame)
+
+
+async def _tell_refusal(
+    request: web.Request, response: web.StreamResponse, refusal: RequestRefused
+) -> None:
+    """The last event of a stream whose caller may have no more of it."""
+    event = Event("problem", json.dumps(problem_of(request, refusal)), has_id=False)
+    try:
+        await asyncio.wait_for(response.write(event.frame), LAST_EVENT_SECONDS)
+    except asyncio.TimeoutError:
+        # Whoever reads nothing is not waited for.
+        if request.transport:
+            request.transport.abort()
+
+
+async def _frames(feed: Feed, seen: str | None) -> AsyncGenerator[bytes, None]:
     """Until the job has ended."""
     told: Page | None = None
     while not (told and told.is_final):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -10,19 +11,20 @@ from aiohttp import web
 
 from ..jobs.errors import InvalidQuery
 from ..jobs.job import Status, Submitted, rfc3339
-from ..jobs.keys import Scope
 from ..jobs.notify.notices import webhook_ids_of
 from ..jobs.rehearsal import pass_over, rehearse
 from ..jobs.selection import Selection
+from ..jobs.staging import Keep, staged_for_one
 from ..workflows import Workflow
-from .body import Keep, in_time, read_parameters
+from .body import in_time, read_parameters
 from .deadline import cancel_after_of
 from .door import caller_of, idempotency_key_of
 from .events import settled, wait_of
+from .files import file_answer
 from .moments import moment_of
 from .query import flag_of, number_of
 from .service import service_of, surface_of
-from .shown import own_job, shown
+from .shown import changeable_job, own_job, shown
 from .view import PREFIX, JobView
 
 POLL_SECONDS = 2
@@ -41,7 +43,7 @@ async def create(request: web.Request) -> web.Response:
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        job, progress = await settled(service_of(request), job.job_id, wait)
+        job, progress = await settled(request, job, wait)
     is_done = is_replay or job.status.is_final
     return _reply(
         await shown(request, job, progress), status=200 if is_done else 202, headers=headers
@@ -70,18 +72,18 @@ async def submit(
 async def read(request: web.Request) -> web.Response:
     job, progress = await own_job(request)
     if wait := wait_of(request):
-        job, progress = await settled(service_of(request), job.job_id, wait)
+        job, progress = await settled(request, job, wait)
     return unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
 
 
 async def cancel(request: web.Request) -> web.Response:
-    await own_job(request)
-    job, progress = await service_of(request).cancel(request.match_info["job_id"])
+    job = await changeable_job(request)
+    job, progress = await service_of(request).cancel(job.job_id)
     return _reply(await shown(request, job, progress))
 
 
 async def delete(request: web.Request) -> web.Response:
-    job, _ = await own_job(request)
+    job = await changeable_job(request)
     await service_of(request).delete(job.job_id)
     return web.Response(status=204)
 
@@ -94,19 +96,17 @@ async def read_all(request: web.Request) -> web.Response:
     selection = Selection(
         status=_status(request),
         workflow=request.query.get("workflow"),
-        owner=None if caller.may(Scope.ADMIN) else caller.name,
+        owner=None if caller.sees_all else caller.name,
         created_after=moment_of(request, "created_after"),
         created_before=moment_of(request, "created_before"),
     )
-    after = number_of(request, "after", None)
-    found = await service_of(request).list(selection, limit=limit + 1, after=after)
-    page, has_more = found[:limit], len(found) > limit
+    after = request.query.get("after")
+    page = await service_of(request).list(selection, limit=limit, after=after)
     # An anonymous caller's selection holds everybody's: a page then has fewer than `limit`.
-    seen = [(job, progress) for _, job, progress in page if caller.sees(job.owner)]
+    seen = [(job, progress) for job, progress in page.jobs if caller.sees(job.owner)]
     views = [await shown(request, job, progress) for job, progress in seen]
-    cursor = str(page[-1][0]) if has_more else None
-    data = [one.model_dump() for one in views]
-    return web.json_response({"data": data, "next_cursor": cursor, "has_more": has_more})
+    cursor, data = page.next_cursor, [one.model_dump() for one in views]
+    return web.json_response({"data": data, "next_cursor": cursor, "has_more": cursor is not None})
 
 
 async def deliveries(request: web.Request) -> web.Response:
@@ -122,9 +122,9 @@ async def output(request: web.Request) -> web.StreamResponse:
     if number < len(job.outputs) and (link := await service_of(request).link(job.outputs[number])):
         return web.Response(status=302, headers={"Location": link.url, "Cache-Control": "no-store"})
     path = await service_of(request).output_path(job_id, number)
-    return web.FileResponse(
+    return await file_answer(
         path,
-        headers={
+        {
             "Content-Type": job.outputs[number].content_type,
             "Cache-Control": IMMUTABLE,
             "X-Content-Type-Options": "nosniff",
@@ -138,15 +138,18 @@ async def _submitted(request: web.Request) -> Submitted:
     key, cancel_after = idempotency_key_of(request), cancel_after_of(request)
     # Unhealthy or not: what was accepted before is told again.
     workflow = service.offer.find(slug).workflow or service.offer.healthy(slug)
-    parameters = await _parameters(request, workflow, service.keep_upload)
-    return await submit(request, parameters, key=key, cancel_after=cancel_after)
+    stage = partial(service.stage_upload, owner=caller_of(request).name)
+    async with staged_for_one(stage, service.drop_uploads) as keep:
+        parameters = await _parameters(request, workflow, keep)
+        return await submit(request, parameters, key=key, cancel_after=cancel_after)
 
 
 async def _rehearsed(request: web.Request) -> web.Response:
     surface_of(request).limits.rate.take(caller_of(request).name)
     idempotency_key_of(request), cancel_after_of(request)
     workflow = service_of(request).offer.healthy(request.match_info["workflow"])
-    rehearsal = await rehearse(workflow, await _parameters(request, workflow, pass_over))
+    parameters = await _parameters(request, workflow, pass_over)
+    rehearsal = await rehearse(workflow, parameters, caller_of(request).name)
     return web.json_response(asdict(rehearsal), headers={"Cache-Control": "no-store"})
 
 
@@ -170,14 +173,21 @@ def _reply(
     )
 
 
-def unless_known(request: web.Request, reply: web.Response) -> web.Response:
-    """The reply, or 304 for a caller who has this very one."""
+def unless_known(
+    request: web.Request, reply: web.Response, *, etag: str | None = None
+) -> web.Response:
+    """The reply, or 304 for a caller who has this very one. `etag` spares working it out."""
     assert isinstance(reply.body, bytes), "it is not streamed"
-    reply.etag = sha256(reply.body).hexdigest()[:32]
-    if reply.etag in (request.if_none_match or ()):
+    reply.etag = etag = etag or etag_of(reply.body)
+    # Also by a weak one, which proxies that compress make of ours.
+    if etag in {known.value for known in request.if_none_match or ()}:
         reply.body = None
         reply.set_status(304)
     return reply
+
+
+def etag_of(body: bytes) -> str:
+    return sha256(body).hexdigest()[:32]
 
 
 def _status(request: web.Request) -> Status | None:

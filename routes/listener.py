@@ -15,7 +15,8 @@ from ..jobs.settings import Settings
 from . import about
 from .api import mount
 from .body import MAX_JSON_BYTES
-from .browsers import ANY_ORIGIN, is_allowed, is_loopback
+from .browsers import ANY_ORIGIN, forbid_embedding, is_allowed, is_loopback
+from .connections import ConnectionLimits, Connections
 from .problems import problems
 from .service import Service, Surface, surface_of
 
@@ -43,6 +44,7 @@ class Listener:
         self._settings = settings
         self.component = Component(State.DEGRADED, "the port is not open yet")
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
 
     @property
     def url(self) -> str:
@@ -57,8 +59,10 @@ class Listener:
         app = application(service, self._own(surface))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
+        limits = ConnectionLimits.of(self._settings)
+        self._connections = Connections(self._runner, limits)
         try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
+            await self._connections.listen(self.host, self.port)
         except (OSError, ValueError) as error:
             self._fail(f"cannot be opened: {_reason(error)}")
         else:
@@ -66,6 +70,8 @@ class Listener:
             log.info("Unified API: %s serves nothing but the API", self.url)
 
     async def close(self) -> None:
+        if self._connections:
+            self._connections.close()
         if self._runner:
             await self._runner.cleanup()
 
@@ -87,7 +93,7 @@ def application(service: Service, surface: Surface) -> web.Application:
     app = web.Application(client_max_size=MAX_JSON_BYTES, middlewares=[preflight, problems])
     app.add_routes([web.get("/", about.info)])
     mount(app, service, surface)
-    app.on_response_prepare.append(share)
+    app.on_response_prepare.extend([share, forbid_embedding])
     return app
 
 
@@ -104,7 +110,7 @@ async def share(request: web.Request, response: web.StreamResponse) -> None:
     """Let pages of allowed origins read the answer."""
     origin, surface = request.headers.get("Origin"), surface_of(request)
     if surface.cors_origins and ANY_ORIGIN not in surface.cors_origins:
-        response.headers.add("Vary", "Origin")
+        response.headers.add("Vary", "Origin, Referer")
     if origin is not None and is_allowed(origin, surface):
         allowed = ANY_ORIGIN if ANY_ORIGIN in surface.cors_origins else origin
         response.headers["Access-Control-Allow-Origin"] = allowed

@@ -104,13 +104,37 @@ class Lock:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = None if is_ours(request) else await _refusal(request, surface_of(request))
+        if is_ours(request):
+            return await handler(request)
+        surface = surface_of(request)
+        refusal = await _refusal(request, surface)
         # Not `refusal or …`: on older aiohttp a response counts as false.
-        return await handler(request) if refusal is None else refusal
+        return await _answered(request, handler, surface) if refusal is None else refusal
 
 
-async def _refusal(request: web.Request, surface: Surface) -> web.Response | None:
-    await surface.keyring.refresh()
+async def _answered(request: web.Request, handler: Handler, surface: Surface) -> web.StreamResponse:
+    """The answer; one that lasts, like that of /ws, is cut off once its key opens no more."""
+    watching = asyncio.ensure_future(_cut_off_when_refused(request, surface))
+    try:
+        return await handler(request)
+    finally:
+        watching.cancel()
+
+
+async def _cut_off_when_refused(request: web.Request, surface: Surface) -> None:
+    pause = surface.recheck_seconds
+    refusal = None
+    while refusal is None:
+        await asyncio.sleep(pause)
+        refusal = await _refusal(request, surface, max_age=pause / 2)
+    if request.transport:
+        request.transport.abort()
+
+
+async def _refusal(
+    request: web.Request, surface: Surface, *, max_age: float = 0.0
+) -> web.Response | None:
+    await surface.keyring.refresh(max_age=max_age)
     if not surface.keyring.is_required:
         return web.Response(status=503, text=NO_KEYS)
     if surface.keyring.lack:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import partial
-
-from aiohttp import web
 
 from ..workflows import Workflow
 from . import openapi_examples as examples
@@ -14,23 +11,17 @@ from . import openapi_parts as parts
 from . import openapi_schemas as schemas
 from .body import common_fields
 from .openapi_parts import JOB, JSON, Part, in_path
-from .service import service_of, surface_of
 from .view import PREFIX
 
 NAME = "ComfyUI Unified API Service"
+SCOPES = """A key has scopes, and owns the jobs that are submitted with it.
 
-
-async def document(request: web.Request) -> web.Response:
-    surface = surface_of(request)
-    await surface.keyring.refresh()
-    offered = service_of(request).offer.all()
-    described = describe(
-        [one.workflow for one in offered if one.workflow],
-        version=surface.version,
-        security=[{"key": []}] if surface.keyring.is_required else [],
-    )
-    text = json.dumps(described, ensure_ascii=False)
-    return web.Response(text=text, content_type=JSON, headers={"Cache-Control": "no-store"})
+- `submit`: new jobs; one's own jobs by their id: state, events, results
+- `read`: one's own jobs, also as a list; the catalog, this document, metrics, reasons of health
+- `cancel`: cancelling and deleting one's own jobs
+- `read-all`: as `read`, of everybody's jobs
+- `admin`: all of it, of everybody's jobs
+"""
 
 
 def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part]) -> Part:
@@ -48,7 +39,9 @@ def describe(workflows: Iterable[Workflow], *, version: str, security: list[Part
         "x-common-fields": list(common_fields()),
         "components": {
             "schemas": schemas.components(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": SCOPES},
+            },
         },
     }
 
@@ -77,7 +70,7 @@ def _service_paths() -> dict[str, Part]:
         "/metrics": {
             "get": parts.operation("get_metrics", "Get metrics for Prometheus", answer=metrics)
         },
-        f"{PREFIX}/openapi.json": {"get": parts.public("get_openapi", "Get the OpenAPI document")},
+        f"{PREFIX}/openapi.json": {"get": parts.get("get_openapi", "Get the OpenAPI document")},
     }
 
 

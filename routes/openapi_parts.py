@@ -61,7 +61,7 @@ def selection() -> list[Part]:
         "status": {**TEXT, "enum": [status.value for status in Status]},
         "workflow": TEXT,
         "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-        "after": {**TEXT, "pattern": "^[0-9]{1,18}$"},
+        "after": {**TEXT, "pattern": r"^[0-9]{1,18}(\.[a-z]+\.[A-Za-z0-9_-]*)?$"},
         "created_after": {**TEXT, "format": "date-time"},
         "created_before": {**TEXT, "format": "date-time"},
     }
@@ -119,7 +119,7 @@ def thumbnail(name: str, summary: str, *parameters: Part) -> Part:
 
 
 def stream(name: str, summary: str, *parameters: Part) -> Part:
-    told = raw("Its changes, to its end", "text/event-stream")
+    told = raw("Its changes, to its end or to a `problem`", "text/event-stream")
     streamed = operation(name, summary, *parameters, answer=told)
     streamed["responses"]["204"] = {"description": "There is no more to tell"}
     return streamed

@@ -73,9 +73,12 @@ def results() -> Part:
 
 def page() -> Part:
     """Of a list of jobs."""
+    end = (
+        "What `after` is to be for the next page. A page may be short, or empty; the last has null."
+    )
     return only(
         data={"type": "array", "items": JOB},
-        next_cursor={"type": ["string", "null"]},
+        next_cursor={"type": ["string", "null"], "description": end},
         has_more={"type": "boolean"},
     )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from .files import file_answer
+
 WEB = Path(__file__).resolve().parents[1] / "web"
 PAGE = "text/html; charset=utf-8"
 ASSETS = {
@@ -29,18 +31,18 @@ HEADERS = {
 
 
 async def docs(_: web.Request) -> web.FileResponse:
-    return _answer(WEB / "docs.html", PAGE)
+    return await _answer(WEB / "docs.html", PAGE)
 
 
 async def dashboard(_: web.Request) -> web.FileResponse:
-    return _answer(WEB / "dashboard.html", PAGE)
+    return await _answer(WEB / "dashboard.html", PAGE)
 
 
 async def asset(request: web.Request) -> web.FileResponse:
     # Looked up by name, so that no name leads out of the folder.
     if (file := assets().get(request.match_info["name"])) is None:
         raise web.HTTPNotFound()
-    return _answer(file, ASSETS[file.suffix])
+    return await _answer(file, ASSETS[file.suffix])
 
 
 @cache
@@ -49,5 +51,5 @@ def assets() -> dict[str, Path]:
     return {file.name: file for file in WEB.iterdir() if file.suffix in ASSETS}
 
 
-def _answer(file: Path, content_type: str) -> web.FileResponse:
-    return web.FileResponse(file, headers={"Content-Type": content_type, **HEADERS})
+async def _answer(file: Path, content_type: str) -> web.FileResponse:
+    return await file_answer(file, {"Content-Type": content_type, **HEADERS})

@@ -13,8 +13,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..jobs import errors
+from ..jobs.counted_log import CountedLog
+from ..workflows import is_passing
 
 log = logging.getLogger(__name__)
+failures = CountedLog(log)
 
 STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.MalformedBody: HTTPStatus.BAD_REQUEST,
@@ -23,6 +26,7 @@ STATUS: dict[type[errors.UnifiedApiError], HTTPStatus] = {
     errors.InvalidQuery: HTTPStatus.BAD_REQUEST,
     errors.InvalidParameters: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ForbiddenSource: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownWorkflow: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
@@ -53,6 +57,7 @@ RETRY_AFTER_SECONDS = {
     HTTPStatus.INSUFFICIENT_STORAGE: 30,
 }
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+BUSY = "This machine refuses to open files for a while. Try again later."
 FAULT = "request %s failed by a fault of this service"
 FAULT_SHOWN = "The request failed by a fault of this service. Its log has the reason."
 MEDIA_TYPE = "application/problem+json"
@@ -71,9 +76,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response = _of_ours(request, error)
     except web.HTTPException as error:
         response = _of_http(request, error)
-    except Exception:
-        log.exception(FAULT, request_id)
-        response = _of_ours(request, errors.InternalError(FAULT_SHOWN))
+    except Exception as error:  # noqa: BLE001 - it is logged
+        response = _of_unforeseen(request, error)
     if not response.prepared:
         response.headers.setdefault("X-Request-Id", request_id)
     return response
@@ -114,6 +118,15 @@ def _of_ours(request: web.Request, error: errors.UnifiedApiError) -> web.StreamR
     if isinstance(error, errors.RateLimited):
         response.headers["Retry-After"] = str(error.wait_seconds)
     return response
+
+
+def _of_unforeseen(request: web.Request, error: Exception) -> web.StreamResponse:
+    """A fault of ours, unless the machine has run out of something."""
+    if isinstance(error, OSError) and is_passing(error):
+        failures.log(logging.ERROR, "requests are refused: %s", error.strerror, error=error)
+        return _of_ours(request, errors.StorageUnavailable(BUSY))
+    log.error(FAULT, NUMBER.get(), exc_info=error)
+    return _of_ours(request, errors.InternalError(FAULT_SHOWN))
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:

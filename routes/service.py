@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,11 @@ from ..jobs.metrics import Metrics
 from ..jobs.notify.outbox import Telling
 from ..jobs.offer import Offer
 from ..jobs.prompt import Preview, Progress
-from ..jobs.selection import ALL, Selection
+from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
+from ..jobs.staging import Kept
 from .auth import Keyring
+from .connections import most_connections
 from .limits import Limits, Quota, Rate, Streams
 
 
@@ -36,11 +38,12 @@ class Service(Protocol):
         idempotency_key: str | None = None,
         cancel_after: float | None = None,
     ) -> Submitted: ...
-    async def keep_upload(self, content: AsyncIterator[bytes]) -> str: ...
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept: ...
+    async def drop_uploads(self, kept: Iterable[Kept]) -> None: ...
     async def get(self, job_id: str) -> tuple[Job, Progress]: ...
     async def list(
-        self, selection: Selection = ALL, *, limit: int, after: int | None = None
-    ) -> list[tuple[int, Job, Progress]]: ...
+        self, selection: Selection = ALL, *, limit: int, after: str | None = None
+    ) -> Page: ...
     async def count_unfinished(self, owner: str) -> int: ...
     async def cancel(self, job_id: str) -> tuple[Job, Progress]: ...
     async def delete(self, job_id: str) -> None: ...
@@ -84,6 +87,8 @@ class Surface:
     #: Whether the rest of the application asks for a key as well.
     is_locked: bool = False
     parts: tuple[Part, ...] = ()
+    #: How often it is judged again who may have an answer that takes long.
+    recheck_seconds: float = 2.0
 
     @classmethod
     def of(
@@ -106,7 +111,8 @@ class Surface:
             limits=Limits(
                 Rate(settings.rate_per_minute),
                 Quota(settings.max_jobs_per_key),
-                Streams(settings.max_streams),
+                # Streams of one key leave room for everybody else.
+                Streams(min(settings.max_streams, max(1, most_connections(settings) // 2))),
                 settings.body_timeout,
             ),
             is_locked=settings.protect == "all",

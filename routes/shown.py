@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..jobs.errors import UnknownJob
+from ..jobs.errors import Forbidden, UnknownJob
 from ..jobs.job import Job, Output
 from ..jobs.links import Link
 from ..jobs.prompt import Progress
@@ -15,15 +15,33 @@ from .door import caller_of
 from .service import origin_of, service_of
 from .view import JobView, view
 
+ONLY_SEEN = (
+    "This key may see the job, but not change it: that takes a key of the name that submitted it,"
+    " or one with the scope admin."
+)
+
 
 async def own_job(request: web.Request) -> tuple[Job, Progress]:
     """The job of the path. Raises UnknownJob, also if it is somebody else's."""
     job, progress = await service_of(request).get(request.match_info["job_id"])
-    if not caller_of(request).sees(job.owner):
-        raise UnknownJob()
+    check_sees(request, job)
     if request.match_info.get("workflow", job.workflow) != job.workflow:
         raise UnknownJob()
     return job, progress
+
+
+async def changeable_job(request: web.Request) -> Job:
+    """The job of the path. Raises UnknownJob, or Forbidden where the caller may only see it."""
+    job, _ = await own_job(request)
+    if not caller_of(request).may_change(job.owner):
+        raise Forbidden(ONLY_SEEN)
+    return job
+
+
+def check_sees(request: web.Request, job: Job) -> None:
+    """Raises UnknownJob."""
+    if not caller_of(request).sees(job.owner):
+        raise UnknownJob()
 
 
 async def shown(request: web.Request, job: Job, progress: Progress) -> JobView:

@@ -46,7 +46,7 @@ class Bridge:
         high_sqs = Aws("sqs", settings.region)
         retention_seconds = settings.retention_days * DAY_SECONDS
         table = TaskTable(dynamodb, settings.task_table, retention_seconds=retention_seconds)
-        index = TaskIndex(dynamodb, settings.task_table)
+        index = TaskIndex(dynamodb, settings.task_table, most_queries=settings.list_queries)
         queues = TaskQueues(
             sqs, settings.queue_url, high_sqs=high_sqs, high_url=settings.high_queue_url
         )

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +22,14 @@ from ..jobs.errors import (
     NOT_DELETED,
     BodyTooLarge,
     IdempotencyKeyReused,
-    InputInvalid,
     JobFailed,
     JobNotFinished,
-    NoRoom,
     NotReady,
     QueueFull,
     StorageUnavailable,
     UnknownJob,
     UnknownOutput,
+    refused_by_disk,
 )
 from ..jobs.health import Component, State, unless
 from ..jobs.job import Job, Output, Submitted
@@ -32,8 +40,9 @@ from ..jobs.offer import Offer
 from ..jobs.prompt import Preview, Progress
 from ..jobs.request import JobRequest
 from ..jobs.s3.published import remove_objects
-from ..jobs.selection import ALL, Selection
+from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
+from ..jobs.staging import Kept, staged_for_one
 from ..jobs.threads import off_loop
 from .aws import AwsFailed
 from .backlog import COUNT_SECONDS, Backlog
@@ -44,7 +53,8 @@ from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
 from .reaper import GIVE_UP_SECONDS, REAP_SECONDS, Reaper
 from .rhythm import repeat
-from .task_item import MICROSECONDS, Record
+from .task_item import Record
+from .task_pages import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +99,8 @@ class Dispatcher:
         """Accept a job: it is in the table when this returns, and soon in the queue.
 
         The same owner and idempotency key give the same job again. Raises UnknownWorkflow,
-        UnhealthyWorkflow, InvalidParameters, InputInvalid, QueueFull, NotReady, BodyTooLarge,
-        StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
+        UnhealthyWorkflow, InvalidParameters, InputInvalid, ForbiddenSource, QueueFull, NotReady,
+        BodyTooLarge, StorageUnavailable or IdempotencyKeyReused, and then there is no new job.
         """
         request = JobRequest.received(slug, body, owner, idempotency_key, cancel_after)
         if earlier := await self._earlier(request):
@@ -99,9 +109,7 @@ class Dispatcher:
             raise NotReady(self._bridge.queues.problem)
         if self._backlog.is_full:
             raise QueueFull()
-        job = await request.job(self.offer.healthy(slug), self.keep_upload)
-        if not self._bridge.outbox.can_send(job):
-            raise BodyTooLarge(TOO_LARGE)
+        job = await self._draft(replace(request, may_name_uploads=False))
         key = request.idempotency_key
         with _table_errors():
             faster = await self._bridge.table.put_new(job, key=key.digest if key else None)
@@ -114,20 +122,21 @@ class Dispatcher:
             self._gpu.wake()
         return Submitted(job, is_replay=False)
 
-    async def keep_upload(self, content: AsyncIterator[bytes]) -> str:
-        """Store an uploaded picture; the reference to it. Raises InputInvalid, NoRoom or
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+        """Take in a picture that comes with a request. Raises InputInvalid, NoRoom or
         StorageUnavailable."""
         if self._bridge.deposit is None:
             raise StorageUnavailable(NO_UPLOADS)
         try:
-            return await self._bridge.deposit.keep_upload(content)
-        except InputInvalid:
-            raise
-        except JobFailed as error:
-            raise StorageUnavailable(UPLOAD_FAILED) from error
+            return await self._bridge.deposit.stage_upload(content, owner)
         except OSError as error:
             log.exception("an upload could not be stored")
-            raise NoRoom() from error
+            raise refused_by_disk(error) from error
+
+    async def drop_uploads(self, kept: Iterable[Kept]) -> None:
+        """Delete those of them that no accepted job has."""
+        if self._bridge.deposit:
+            await self._bridge.deposit.drop(kept)
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """As it is at this moment. Raises UnknownJob."""
@@ -185,23 +194,20 @@ class Dispatcher:
                 raise UnknownJob()
 
     async def list(
-        self, selection: Selection = ALL, *, limit: int, after: int | None = None
-    ) -> list[tuple[int, Job, Progress]]:
-        """(cursor, job, progress), newest first, from behind the cursor `after`."""
+        self, selection: Selection = ALL, *, limit: int, after: str | None = None
+    ) -> Page:
+        """Newest first, from behind the cursor `after`. A page may be short, or empty.
+
+        Raises InvalidQuery.
+        """
+        cursor = Cursor() if after is None else Cursor.parse(after)
         if selection.created_before is not None:
-            # A task's place in lists is the time of its creation.
-            end = int(selection.created_before * MICROSECONDS)
-            after = end if after is None else min(after, end)
+            cursor = cursor.not_after(selection.created_before)
         with _table_errors():
-            found = await self._bridge.index.page(
-                limit=limit,
-                status=selection.status,
-                workflow=selection.workflow,
-                owner=selection.owner,
-                after=after,
-            )
+            found = await self._bridge.index.page(selection, limit=limit, after=cursor)
         first = selection.created_after or 0.0
-        return [(r.sequence, r.job, r.progress) for r in found if r.job.created_at >= first]
+        jobs = [(r.job, r.progress) for r in found.records if r.job.created_at >= first]
+        return Page(jobs, str(found.next) if found.next else None)
 
     async def count_unfinished(self, owner: str) -> int:
         """How many jobs of an owner have not ended."""
@@ -272,6 +278,28 @@ class Dispatcher:
         if self._gpu:
             await self._gpu.close()
         await self._bridge.close()
+
+    async def _draft(self, request: JobRequest) -> Job:
+        """The job of a request, whose pictures are in the bucket when this returns."""
+        workflow = self.offer.healthy(request.slug)
+        stage = partial(self.stage_upload, owner=request.owner)
+        async with staged_for_one(stage, self.drop_uploads) as keep:
+            job = await request.job(workflow, keep)
+            if not self._bridge.outbox.can_send(job):
+                raise BodyTooLarge(TOO_LARGE)
+            await self._commit(workflow.pictures(job.parameters).values())
+            return job
+
+    async def _commit(self, references: Iterable[str]) -> None:
+        if self._bridge.deposit is None:
+            return
+        try:
+            await self._bridge.deposit.commit(references)
+        except JobFailed as error:
+            raise StorageUnavailable(UPLOAD_FAILED) from error
+        except OSError as error:
+            log.exception("an upload could not be stored")
+            raise refused_by_disk(error) from error
 
     async def _remove_results(self, job: Job) -> None:
         if not any((output.s3_uri or "").startswith("s3://") for output in job.outputs):

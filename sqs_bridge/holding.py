@@ -18,6 +18,7 @@ from typing import Any
 from ..jobs.errors import (
     CrashLoop,
     DeadlineExceeded,
+    ForbiddenSource,
     IdTaken,
     InputInvalid,
     InvalidParameters,
@@ -182,11 +183,12 @@ class Holding:
                 body,
                 deadline=task.deadline,
                 priority=task.priority,
+                may_name_uploads=False,
             )
             return await self._desk.on_engine(self._desk.engine.guests.draft(request)), None
         except InvalidParameters as error:
             return bare, Unfit("; ".join(violation.message for violation in error.violations))
-        except InputInvalid as error:
+        except (InputInvalid, ForbiddenSource) as error:
             return bare, error
         except (RequestRefused, StorageDenied, StorageUnreachable) as lack:
             if self._inbox.is_last(self._message):

@@ -26,6 +26,10 @@ LARGEST_SENT_BYTES = 256 * 1024
 LARGEST_RECEIVED_BYTES = 1024 * 1024
 LONGEST_REASON = 300
 
+#: What is wrong with a field of a message, and with all of it.
+MISSING, UNFIT = "is missing", "does not have the form that is expected"
+ONE_BODY = "either request_body or claim is needed"
+
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 API_PATH = re.compile(r"/api/v1/([a-z0-9][a-z0-9-]{0,62})/jobs")
 
@@ -70,7 +74,7 @@ class TaskMessage(BaseModel):
     @model_validator(mode="after")
     def _has_one_body(self) -> TaskMessage:
         if (self.request_body is None) == (self.claim is None):
-            raise ValueError("either request_body or claim is needed")
+            raise ValueError(ONE_BODY)
         return self
 
     @property
@@ -139,6 +143,8 @@ def _refuse_unfit(value: Any) -> None:
         raise ValueError("it has a lone surrogate") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        raise ValueError("it has a number that is too large") from None
 
 
 def _task_id(value: dict[str, Any]) -> str | None:
@@ -149,4 +155,5 @@ def _task_id(value: dict[str, Any]) -> str | None:
 def _reason(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(map(str, fault["loc"]))
-    return f"The message is not a task: {place + ': ' if place else ''}{fault['msg']}."
+    told = MISSING if fault["type"] == "missing" else UNFIT
+    return f"The message is not a task: {f'{place} {told}' if place else ONE_BODY}."

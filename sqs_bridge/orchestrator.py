@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 from aiohttp import web
@@ -15,11 +18,14 @@ from .. import __version__
 from ..jobs.health import State
 from ..jobs.log_lines import write_as
 from ..jobs.offer import Offer
+from ..jobs.open_files import raise_limit
 from ..jobs.settings import Settings
 from ..routes.about import components_of
 from ..routes.announce import auth_of
 from ..routes.browsers import is_loopback
+from ..routes.connections import ConnectionLimits, Connections
 from ..routes.listener import application
+from ..routes.server_log import count_server_errors
 from ..routes.service import Surface
 from ..workflows import LIBRARY, Catalog
 from .bridge import Bridge
@@ -44,21 +50,40 @@ def main(*, unsent_seconds: float = UNSENT_SECONDS) -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
     settings = Settings.from_env()
     write_as(settings.log, logging.getLogger())
+    count_server_errors()
+    raise_limit(settings.open_files)
     host, port = host_of(settings), settings.port or PORT
     app = orchestrator(settings, unsent_seconds=unsent_seconds)
     log.info("Unified API %s: orchestrator on http://%s:%d", __version__, host, port)
     try:
-        web.run_app(
-            app,
-            host=host,
-            port=port,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            access_log=None,
-            print=None,
-        )
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_serve(app, host, port, ConnectionLimits.of(settings)))
     except OSError as error:
         log.error("Unified API: %s:%d cannot be opened: %s", host, port, error.strerror)
         raise SystemExit(1) from error
+
+
+async def _serve(app: web.Application, host: str, port: int, limits: ConnectionLimits) -> None:
+    """Until a signal ends it. Raises OSError if the port cannot be opened."""
+    end = _end_by_signal()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    connections = Connections(runner, limits)
+    try:
+        await connections.listen(host, port)
+        await end.wait()
+    finally:
+        connections.close()
+        await runner.cleanup()
+
+
+def _end_by_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT. Windows has but a KeyboardInterrupt."""
+    end = asyncio.Event()
+    with suppress(NotImplementedError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, end.set)
+    return end
 
 
 def orchestrator(settings: Settings, *, unsent_seconds: float = UNSENT_SECONDS) -> web.Application:

@@ -86,7 +86,9 @@ class Record:
     @property
     def sequence(self) -> int:
         """Its place in lists, and a number of its own there: many are created in one second."""
-        moment = int(self.job.created_at * MICROSECONDS)
+        # Of one that cannot be read, what the index goes by.
+        is_readable, told = self.job.is_readable, _number(self.item.get("created_at"))
+        moment = int((self.job.created_at if is_readable else told) * MICROSECONDS)
         is_exact = moment % MICROSECONDS
         return moment if is_exact else moment + crc32(self.job.job_id.encode()) % MICROSECONDS
 

@@ -14,6 +14,8 @@ const PAGE = 25;
 const MOST_UNFINISHED = 100;
 /** A page that is open for days begins anew when it knows so many. */
 const MOST_KNOWN = 1000;
+/** So many empty pages are passed over at a time, where others' jobs are between one's own. */
+const MOST_EMPTY = 10;
 /** Jobs have these one after another: asked in this order, none slips through unseen. */
 /** @type {JobStatus[]} */
 const UNFINISHED = ["pending", "processing"];
@@ -208,9 +210,7 @@ export class Jobs {
    * @param {(id: string) => boolean} isLive
    */
   async #readUnfinished(status, isLive) {
-    const query = new URLSearchParams({ status, limit: `${MOST_UNFINISHED}` });
-    /** @type {JobList} */
-    const page = await read(this.#api, `jobs?${query}`);
+    const page = await this.#read(new URLSearchParams({ status, limit: `${MOST_UNFINISHED}` }));
     page.data.filter((job) => !isLive(job.job_id)).forEach((job) => this.put(job));
     if (status === "pending") this.hasMoreWaiting = page.has_more;
     // One that is not in its list any more has moved on.
@@ -221,7 +221,8 @@ export class Jobs {
   async #readEnded(status) {
     const page = await this.#page(status);
     const list = this.#lists.get(status);
-    const hasGap = page.has_more && !page.data.some((job) => this.#known.has(job.job_id));
+    const isNew = page.data.length > 0 && !page.data.some((job) => this.#known.has(job.job_id));
+    const hasGap = page.has_more && isNew;
     if (list && hasGap) this.#forget((job) => job.status === status);
     if (!list || hasGap) this.#lists.set(status, reached(page));
     page.data.forEach((job) => this.put(job));
@@ -236,11 +237,26 @@ export class Jobs {
    * @param {string} after
    * @returns {Promise<JobList>}
    */
-  #page(status, after = "") {
+  async #page(status, after = "") {
     const query = new URLSearchParams({ status, limit: `${PAGE}` });
     if (this.filter.workflow) query.set("workflow", this.filter.workflow);
     if (after) query.set("after", after);
-    return read(this.#api, `jobs?${query}`);
+    return this.#read(query);
+  }
+
+  /**
+   * A page that may be short, but is empty only where there is nothing, or nothing for long.
+   * @param {URLSearchParams} query
+   * @returns {Promise<JobList>}
+   */
+  async #read(query) {
+    /** @type {JobList} */
+    let page = await read(this.#api, `jobs?${query}`);
+    for (let turn = 0; page.next_cursor && !page.data.length && turn < MOST_EMPTY; turn++) {
+      query.set("after", page.next_cursor);
+      page = await read(this.#api, `jobs?${query}`);
+    }
+    return page;
   }
 
   /** @param {string} id */
@@ -259,6 +275,8 @@ export class Jobs {
    * @param {JobList} page
    */
   #absent(status, page) {
+    // An empty page that is not the last tells of no job how it is.
+    if (page.has_more && !page.data.length) return [];
     const listed = new Set(page.data.map((job) => job.job_id));
     const end = page.has_more ? reached(page).end : "";
     const { workflow } = this.filter;

@@ -9,6 +9,7 @@ import { Live } from "./dashboard-live.js";
 import { Thumbnails } from "./dashboard-pictures.js";
 import { Rows, hide, say, template } from "./dashboard-rows.js";
 import { byId, closest } from "./dom.js";
+import { Login, sendKeyWithDocumentLink } from "./login.js";
 
 /** @import { KnownJob } from "./dashboard-jobs.js" */
 /** @import { Shown } from "./dashboard-list.js" */
@@ -18,7 +19,6 @@ const POLL_MS = 3000;
 const HEALTH_MS = 15_000;
 const TICK_MS = 1000;
 const PICTURE = /^image\/(jpeg|png|webp)$/;
-const WRONG_KEY = "This key does not open. Check it, and try again.";
 
 class Dashboard {
   #api = new Api();
@@ -27,6 +27,7 @@ class Dashboard {
   #thumbnails = new Thumbnails(this.#api);
   #dialog = new JobDialog(this.#api, this.#thumbnails);
   #health = new HealthLists(this.#api);
+  #login = new Login(this.#api, { onKey: () => this.#onKey(), onForget: () => this.#clear() });
   #running = new Rows(byId("running"), template("running-row"), fillRunning);
   #waiting = new Rows(byId("waiting"), template("waiting-row"), fillWaiting);
   #recent = new Rows(
@@ -53,8 +54,7 @@ class Dashboard {
     byId("inside").addEventListener("click", (event) => this.#onClick(event));
     byId("filters").addEventListener("change", () => this.#onFilter());
     byId("load-more").addEventListener("click", () => this.#serialize(() => this.#jobs.readMore()));
-    byId("door").addEventListener("submit", (event) => this.#onLogin(event));
-    byId("forget").addEventListener("click", () => this.#logOut());
+    sendKeyWithDocumentLink(this.#api);
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#live.follow([]);
       else this.#poll();
@@ -68,7 +68,7 @@ class Dashboard {
   async #poll() {
     clearTimeout(this.#pollTimer);
     try {
-      if (!document.hidden && byId("door").hidden) await this.#serialize(() => this.#refresh());
+      if (!document.hidden && this.#login.isOpen) await this.#serialize(() => this.#refresh());
     } finally {
       // Perhaps another one, begun when the page was shown again, has set it meanwhile.
       clearTimeout(this.#pollTimer);
@@ -92,7 +92,10 @@ class Dashboard {
   #serialize(work) {
     const done = this.#serialized
       .then(work)
-      .then(showDashboard, (error) => this.#onRefusal(error))
+      .then(
+        () => this.#login.open(),
+        (error) => this.#onRefusal(error),
+      )
       .then(() => this.#render());
     this.#serialized = done.catch(() => {});
     return done;
@@ -104,8 +107,10 @@ class Dashboard {
    */
   #onEvent(id, { name, data }) {
     if (name === "status") this.#jobs.put(data);
+    // The key does not open any more.
+    if (name === "problem") this.#poll();
     // The next one runs already.
-    if (name === "status" && isFinal(data)) this.#poll();
+    else if (name === "status" && isFinal(data)) this.#poll();
     else if (name === "progress") this.#jobs.updateProgress(id, data);
     else if (name === "preview" && PICTURE.test(data.content_type)) {
       this.#previews.set(id, `data:${data.content_type};base64,${data.data}`);
@@ -120,16 +125,11 @@ class Dashboard {
     // What was asked with a key that is forgotten says nothing any more.
     if (isAborted(error)) return;
     if (!(error instanceof Refused)) throw error;
-    const { key } = this.#api;
-    const isAboutKey = error.status === 401 || (error.status === 403 && key);
-    if (isAboutKey) this.#logOut();
-    const isWrong = error.status === 401 && key;
-    say(byId("trouble"), isWrong ? WRONG_KEY : error.status === 401 ? "" : error.message);
+    this.#login.refused(error);
   }
 
-  /** Forget the key, and all that it has shown. */
-  #logOut() {
-    this.#api.setKey("");
+  /** Forget all that the key has shown. */
+  #clear() {
     this.#jobs.clear();
     this.#previews.clear();
     this.#thumbnails.keepOnly(new Set());
@@ -137,15 +137,9 @@ class Dashboard {
     this.#health.clear();
     for (const id of ["spoken", "trouble", "refused"]) say(byId(id), "");
     this.#render();
-    showLogin();
   }
 
-  /** @param {Event} event */
-  #onLogin(event) {
-    event.preventDefault();
-    const field = byId("key", HTMLInputElement);
-    this.#api.setKey(field.value);
-    field.value = "";
+  #onKey() {
     this.#healthAt = -Infinity;
     this.#serialize(() => this.#refresh());
   }
@@ -188,7 +182,6 @@ class Dashboard {
     const isFiltered = filter.status || filter.workflow;
     say(byId("recent-none"), isFiltered ? "No such jobs." : "No job has ended yet.");
     hide(byId("load-more"), !hasMore);
-    hide(byId("forget"), !this.#api.key);
     for (const id of ["trouble", "refused"]) hide(byId(id), !byId(id).textContent);
     document.title = running.length ? `(${running.length}) Dashboard` : "Dashboard";
   }
@@ -236,17 +229,6 @@ class Dashboard {
       this.#render();
     }
   }
-}
-
-function showDashboard() {
-  hide(byId("inside"), false);
-  hide(byId("door"), true);
-}
-
-function showLogin() {
-  hide(byId("inside"), true);
-  hide(byId("door"), false);
-  byId("key").focus();
 }
 
 /**

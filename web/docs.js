@@ -5,41 +5,89 @@ import { contentOf } from "./card.js";
 import { copied } from "./code.js";
 import { DocsState } from "./docs-state.js";
 import { byId, closest, make, prose } from "./dom.js";
+import { Login, sendKeyWithDocumentLink } from "./login.js";
 import { operationsOf, parseDocument } from "./schema.js";
 
-/** @import { Api } from "./api.js" */
 /** @import { Operation } from "./schema.js" */
 
 const RUN = "Run a workflow";
 const BELOW = "Batches, and jobs by workflow";
 
-/** @param {DocsState} state */
-async function start(state) {
-  try {
-    const reply = await state.api.ask("openapi.json", { cache: "no-cache" });
-    if (!reply.ok) throw new Error(await refusal(reply));
-    build(parseDocument(await reply.text()), state);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : `${error}`;
-    byId("state").className = "note bad";
-    byId("state").textContent = `The API cannot be read: ${reason}`;
+class DocsPage {
+  #state = new DocsState();
+  #api = this.#state.api;
+  #login = new Login(this.#api, { onKey: () => this.#load(), onForget: () => this.#clear() });
+  /** @type {Card[]} */
+  #cards = [];
+
+  start() {
+    const base = API.href.replace(/\/$/, "");
+    byId("base").textContent = base;
+    byId("copy-base").addEventListener("click", () => copied(byId("copy-base"), base));
+    window.addEventListener("hashchange", () => goTo(this.#cards));
+    sendKeyWithDocumentLink(this.#api);
+    searching(() => this.#cards);
+    this.#load();
+  }
+
+  async #load() {
+    const { session } = this.#api;
+    tell("Loading…");
+    try {
+      const reply = await this.#api.ask("openapi.json", { cache: "no-cache" });
+      if (reply.ok) this.#build(parseDocument(await reply.text()));
+      else this.#onRefusal(reply.status, await refusal(reply));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : `${error}`;
+      if (!session.aborted) tell(`The API cannot be read: ${reason}`, "bad");
+    }
+  }
+
+  /**
+   * @param {number} status
+   * @param {string} message
+   */
+  #onRefusal(status, message) {
+    tell("");
+    this.#login.refused({ status, message });
+  }
+
+  /** @param {OpenApiDocument} document */
+  #build(document) {
+    introduce(document);
+    const operations = operationsOf(document);
+    this.#cards = operations.map((operation) => new Card(document, operation, this.#state));
+    byId("operations").replaceChildren(...groupsOf(this.#cards));
+    byId("open").hidden = (document.security ?? []).length > 0;
+    tell("");
+    byId("trouble").hidden = true;
+    this.#login.open();
+    filter(this.#cards, byId("search", HTMLInputElement).value);
+    goTo(this.#cards);
+    this.#showProblems();
+  }
+
+  /** Show which workflows cannot run now. */
+  async #showProblems() {
+    const reply = await this.#api.ask("workflows").catch(() => null);
+    if (reply?.ok) tellProblems(this.#cards, (await reply.json()).data);
+  }
+
+  #clear() {
+    this.#cards = [];
+    byId("operations").replaceChildren();
+    byId("trouble").hidden = true;
   }
 }
 
 /**
- * @param {OpenApiDocument} document
- * @param {DocsState} state
+ * Say how far the page is.
+ * @param {string} text
  */
-function build(document, state) {
-  introduce(document);
-  const operations = operationsOf(document);
-  const cards = operations.map((operation) => new Card(document, operation, state));
-  byId("operations").replaceChildren(...groupsOf(cards));
-  byId("state").hidden = true;
-  searching(cards);
-  watchAccess(cards, document, state.api);
-  goTo(cards);
-  window.addEventListener("hashchange", () => goTo(cards));
+function tell(text, tone = "") {
+  byId("state").className = `note ${tone}`;
+  byId("state").textContent = text;
+  byId("state").hidden = !text;
 }
 
 /** @param {OpenApiDocument} document */
@@ -47,10 +95,6 @@ function introduce(document) {
   byId("name").textContent = document.info.title;
   byId("version").textContent = document.info.version;
   window.document.title = `Docs · ${document.info.title}`;
-  const base = API.href.replace(/\/$/, "");
-  byId("base").textContent = base;
-  const button = byId("copy-base");
-  button.addEventListener("click", () => copied(button, base));
 }
 
 // -- cards ---------------------------------------------------------------------------------------
@@ -170,19 +214,18 @@ function goTo(cards) {
 
 // -- search --------------------------------------------------------------------------------------
 
-/** @param {Card[]} cards */
+/** @param {() => Card[]} cards */
 function searching(cards) {
   const field = byId("search", HTMLInputElement);
-  field.addEventListener("input", () => filter(cards, field.value));
+  field.addEventListener("input", () => filter(cards(), field.value));
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") cards.find(({ element }) => !element.hidden)?.open();
+    if (event.key === "Enter") cards().find(({ element }) => !element.hidden)?.open();
   });
   window.addEventListener("keydown", (event) => {
     if (event.key !== "/" || closest(event, "input, textarea, select")) return;
     event.preventDefault();
     field.focus();
   });
-  filter(cards, field.value);
 }
 
 /**
@@ -203,52 +246,7 @@ function filter(cards, text) {
   byId("found").textContent = words.length ? `${count || "none"} of ${cards.length}` : "";
 }
 
-// -- the key, and what it lets one see -----------------------------------------------------------
-
-/**
- * @param {Card[]} cards
- * @param {OpenApiDocument} document
- * @param {Api} api
- */
-function watchAccess(cards, document, api) {
-  const needsKey = (document.security ?? []).length > 0;
-  const field = byId("key", HTMLInputElement);
-  byId("access").hidden = !needsKey;
-  byId("open").hidden = needsKey;
-  field.value = api.key;
-  byId("access").addEventListener("submit", (event) => event.preventDefault());
-  field.addEventListener("input", () => api.setKey(field.value));
-  field.addEventListener("change", () => look(cards, api));
-  if (!needsKey || api.key) look(cards, api);
-}
-
-/**
- * Ask which workflows can run now, which also tells whether the key is good.
- * @param {Card[]} cards
- * @param {Api} api
- */
-async function look(cards, api) {
-  const { session } = api;
-  const isLocked = !byId("access").hidden && !api.key;
-  if (isLocked) return tellOfKey("", true);
-  try {
-    const reply = await api.ask("workflows");
-    if (!reply.ok) return tellOfKey(await refusal(reply), false);
-    tellOfKey("This key is good.", true);
-    tellProblems(cards, (await reply.json()).data);
-  } catch {
-    if (!session.aborted) tellOfKey("The server did not answer.", false);
-  }
-}
-
-/**
- * @param {string} text
- * @param {boolean} isGood
- */
-function tellOfKey(text, isGood) {
-  byId("key-state").className = `hint ${isGood ? "good" : "bad"}`;
-  byId("key-state").textContent = text;
-}
+// -- what can run --------------------------------------------------------------------------------
 
 /**
  * @param {Card[]} cards
@@ -261,4 +259,4 @@ function tellProblems(cards, workflows) {
   }
 }
 
-start(new DocsState());
+new DocsPage().start();

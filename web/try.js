@@ -2,7 +2,7 @@
 
 import { ROOT, blobUrl } from "./api.js";
 import { code } from "./code.js";
-import { byId, make } from "./dom.js";
+import { make } from "./dom.js";
 import { Form } from "./form.js";
 import { JobPanel } from "./job.js";
 
@@ -10,7 +10,6 @@ import { JobPanel } from "./job.js";
 /** @import { Draft, Operation } from "./schema.js" */
 
 const LONGEST_SHOWN = 50_000;
-const NO_KEY = "This server asks for a key: fill in “API key” at the top of the page.";
 
 /**
  * `draft` is what is filled in; `changed` is called after each change of it.
@@ -62,7 +61,7 @@ class Trial {
   async send() {
     if (this.isSending) return;
     this.forget();
-    const fault = this.isLocked() ? { text: NO_KEY, place: byId("key") } : this.form.fault();
+    const fault = this.form.fault();
     if (fault) return this.complain(fault.text, fault.place);
     const { signal } = this.#shown;
     // What a key has shown goes with it.
@@ -73,10 +72,6 @@ class Trial {
       const reason = error instanceof Error ? error.message : `${error}`;
       if (!signal.aborted) this.complain(`No answer: ${reason}`);
     }
-  }
-
-  isLocked() {
-    return this.operation.needsKey && !this.state.api.key;
   }
 
   /**

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from .definition import FILES, DefinitionError, read_definition
+from .definition import FILES, DefinitionAway, DefinitionError, read_definition
+from .files import ABSENT
 from .workflow import Workflow
 
+#: Of a definition that is to be read again at the next look: no files have this one.
+UNREAD: Signature = ()
 LIBRARY = Path(__file__).parent / "library"
 
 Overrides = Mapping[str, Mapping[str, str]]
@@ -44,7 +47,8 @@ class _Shelf:
 class Catalog:
     """The definitions below some folders; a later folder wins over an earlier one.
 
-    A definition that cannot be used harms no other: it is listed under `broken`.
+    A definition that cannot be used harms no other: it is listed under `broken`. What cannot be
+    read for a while stays as it was read last.
     `models` are the operator's file names: slug -> slot -> file name.
     """
 
@@ -56,14 +60,16 @@ class Catalog:
 
     def refresh(self) -> bool:
         """Reads what changed on disk since the last time; whether anything did."""
-        places, unreadable = _survey(self._folders)
         old = self._shelf
+        places, unreadable = _survey(self._folders, old.places)
         if (places, unreadable) == (old.places, old.unreadable):
             return False
-        read = {
-            slug: old.read[slug] if place == old.places.get(slug) else self._read(slug, place)
-            for slug, place in places.items()
-        }
+        read: dict[str, Workflow | str] = {}
+        for slug, place in places.items():
+            if place == old.places.get(slug) and place.signature != UNREAD:
+                read[slug] = old.read[slug]
+            else:
+                places[slug], read[slug] = self._read(slug, place, old.read.get(slug))
         self._shelf = _Shelf(places, unreadable, read)
         return True
 
@@ -84,16 +90,31 @@ class Catalog:
     def problems(self) -> tuple[str, ...]:
         """What is wrong beside the definitions: folders and the operator's model names."""
         shelf = self._shelf
-        return (*shelf.unreadable, *_misnamed(self._models, shelf))
+        return (*shelf.unreadable, *_outdated(shelf), *_misnamed(self._models, shelf))
 
-    def _read(self, slug: str, place: _Place) -> Workflow | str:
+    def is_uncertain(self, slug: str) -> bool:
+        """Whether there may be a workflow of this name that could not be read."""
+        shelf = self._shelf
+        if (place := shelf.places.get(slug)) is None:
+            return bool(shelf.unreadable)
+        return place.signature == UNREAD and isinstance(shelf.read[slug], str)
+
+    def _read(
+        self, slug: str, place: _Place, known: Workflow | str | None
+    ) -> tuple[_Place, Workflow | str]:
+        """A definition, and what is known of its files then."""
         try:
-            return read_definition(place.folder, self._models.get(slug, {}))
+            return place, read_definition(place.folder, self._models.get(slug, {}))
+        except DefinitionAway as error:
+            found = known if isinstance(known, Workflow) else str(error)
+            return replace(place, signature=UNREAD), found
         except DefinitionError as error:
-            return str(error)
+            return place, str(error)
 
 
-def _survey(folders: Sequence[Path]) -> tuple[dict[str, _Place], tuple[str, ...]]:
+def _survey(
+    folders: Sequence[Path], known: Mapping[str, _Place]
+) -> tuple[dict[str, _Place], tuple[str, ...]]:
     places: dict[str, _Place] = {}
     unreadable = []
     for folder in folders:
@@ -103,6 +124,7 @@ def _survey(folders: Sequence[Path]) -> tuple[dict[str, _Place], tuple[str, ...]
             continue
         except OSError as error:
             unreadable.append(f"The folder {folder.name} cannot be read: {error.strerror}.")
+            places |= {slug: each for slug, each in known.items() if each.folder.parent == folder}
     return places, tuple(unreadable)
 
 
@@ -116,9 +138,18 @@ def _places(folder: Path) -> Iterator[_Place]:
 def _state(file: Path) -> tuple[int, int] | None:
     try:
         stat = file.stat()
-    except OSError:
+    except ABSENT:
         return None
+    except OSError:
+        # It is there, and reading it tells what is wrong.
+        return 0, 0
     return stat.st_mtime_ns, stat.st_size
+
+
+def _outdated(shelf: _Shelf) -> Iterator[str]:
+    for slug in shelf.workflows:
+        if shelf.places[slug].signature == UNREAD:
+            yield f"The workflow {slug} is used as it was: its files cannot be read now."
 
 
 def _misnamed(models: Overrides, shelf: _Shelf) -> Iterator[str]:

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from .agreement import definition_faults, graph_faults, value_faults
+from .files import is_passing
 from .workflow import Binding, Graph, ModelSlot, Phrases, Workflow
 
 FILES = ("workflow.json", "graph.json")
@@ -27,10 +28,20 @@ RESERVED = frozenset(
 )
 MOST_FAULTS = 10
 LONGEST_FAULT = 300
+#: Of a whole number.
+MOST_DIGITS = 400
+
+
+class _NotJson(ValueError):
+    """Something that Python reads and JSON does not know."""
 
 
 class DefinitionError(Exception):
     """The workflow definition cannot be used."""
+
+
+class DefinitionAway(DefinitionError):
+    """The files of the workflow definition cannot be read for a while."""
 
 
 def read_definition(folder: Path, models: Mapping[str, str]) -> Workflow:
@@ -68,19 +79,46 @@ def _bytes(file: Path) -> bytes:
     except FileNotFoundError:
         raise DefinitionError(f"{file.name} is missing.") from None
     except OSError as error:
-        raise DefinitionError(f"{file.name} cannot be read: {error.strerror}.") from error
+        kind = DefinitionAway if is_passing(error) else DefinitionError
+        raise kind(f"{file.name} cannot be read: {error.strerror}.") from error
 
 
 def _parsed(name: str, content: bytes) -> Any:
     """JSON that can be written again: no NaN, no infinity, no lone surrogate, no double key."""
     try:
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
+        text = content.decode("utf-8-sig")
+        value = json.loads(
+            text, parse_constant=_no_number, parse_int=_whole, object_pairs_hook=_object
+        )
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise DefinitionError(f"{name} is not encoded as UTF-8.") from error
     except (ValueError, RecursionError) as error:
-        raise DefinitionError(f"{name} is not valid JSON: {error}.") from error
+        raise DefinitionError(f"{name} is not valid JSON: {_reason(error)}.") from error
     return value
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """In words of our own: the interpreter's are for whoever wrote the program."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno} is not as JSON is"
+    if isinstance(error, _NotJson):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeEncodeError):
+        return "it has a lone surrogate"
+    return "it has a number that is too large"
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise _NotJson(f"a number in it has more than {MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _no_number(constant: str) -> None:
+    raise _NotJson(f"{constant} is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +126,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice} stands twice in one object")
+        raise _NotJson(f"the key {twice} stands twice in one object")
     return value
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,14 @@ MOST_UNKNOWN = 20
 MOST_CHOICES = 10
 LONGEST_NAME = 64
 LONGEST_MESSAGE = 300
+
+#: What begins an order to a terminal, or wipes out what stands before it: nodes print prompts.
+NOT_IN_TEXT = re.compile("[\x08\x1b\x7f-\x84\x86-\x9f]")
+#: In a name all that is no mark of its own: line breaks, and what turns the writing around.
+NOT_IN_NAMES = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+CONTROLS = "must not have control characters in it"
 
 TYPES = {
     "string": "text",
@@ -45,9 +54,16 @@ class Violation:
 
 
 def violations(
-    validator: Draft202012Validator, known: Mapping[str, Any], parameters: Mapping[str, Any]
+    validator: Draft202012Validator,
+    known: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    names: Collection[str] = (),
 ) -> list[Violation]:
-    """What is wrong with the parameters, at most one violation for each of them."""
+    """What is wrong with the parameters, at most one violation for each of them.
+
+    Those in `names` name something, so that they are one line of text.
+    """
     given = {n: v for n, v in parameters.items() if v is not None or n not in known}
     # JSON Schema lets NaN pass every bound, and quotes what it refuses, however large that is.
     told: dict[str | None, Violation] = {
@@ -55,6 +71,9 @@ def violations(
         for name in known
         if name in given and (sentence := unfit(given[name], known[name]["type"]))
     }
+    for name in names:
+        if name not in told and NOT_IN_NAMES.search(str(given.get(name, ""))):
+            told[name] = _violation(name, CONTROLS)
     fit = {name: value for name, value in given.items() if name not in told}
     for violation in _judged(validator, known, fit):
         told.setdefault(violation.parameter, violation)
@@ -66,6 +85,8 @@ def unfit(value: Any, type_name: str) -> str | None:
     if not isinstance(value, (str, int, float)):
         return f"must be {TYPES[type_name]}"
     if isinstance(value, str):
+        if NOT_IN_TEXT.search(value):
+            return CONTROLS
         return None if _is_unicode(value) else "must be valid Unicode, without lone surrogates"
     return None if _is_finite(value) else "must be a finite number"
 

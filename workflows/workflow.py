@@ -73,6 +73,8 @@ class Workflow:
     #: How long a job may wait for its beginning, and one run may take.
     max_wait_seconds: float | None = None
     max_run_seconds: float | None = None
+    #: The text parameters that are names, and so have one line; pictures are besides.
+    names: frozenset[str] = frozenset()
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
@@ -80,7 +82,8 @@ class Workflow:
 
     def violations(self, parameters: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with parameters as a caller sent them; null means omitted."""
-        return violations(self._validator, self.schema["properties"], parameters)
+        names = self.names.union(self.images)
+        return violations(self._validator, self.schema["properties"], parameters, names=names)
 
     def complete(self, parameters: Mapping[str, Any], *, seed: int) -> dict[str, Any]:
         """The effective parameters, given some without violations.

@@ -28,7 +28,7 @@ HELP = """ComfyUI Unified API Service
   ./install.sh test [arguments] style, types and tests in ten minutes; arguments are pytest's
   ./install.sh test --full      every test there is; --full --part 2/4 runs one part of four
   ./install.sh kills [rounds]   the longer crash test: kill -9 again and again; resumable
-  ./install.sh key add NAME     make an API key and print it (--scopes submit,read,cancel,admin)
+  ./install.sh key add NAME     print a new API key (--scopes submit,read,cancel,read-all,admin)
   ./install.sh key list         the keys of this ComfyUI, by name, scopes and hash
   ./install.sh key renew NAME   another key of that name, which opens beside the former
   ./install.sh key revoke NAME  that opens nothing any more (with --former: all but the newest)

@@ -17,7 +17,7 @@ from .existing import from_users_folder, named_tree, surrounding_tree
 from .places import SERVE_BASE
 from .report import Failure, Parser, is_root, note, say
 
-SCOPES = ("submit", "read", "cancel", "admin")
+SCOPES = ("submit", "read", "cancel", "read-all", "admin")
 USUAL_SCOPES = "submit,read,cancel"
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = "uak_"

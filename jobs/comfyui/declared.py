@@ -8,36 +8,29 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
-from ...workflows import Takes
+from ...workflows import Takes, TextInputs, is_passing
+from ..counted_log import CountedLog
 from ..prompt import Lack
-
-log = logging.getLogger(__name__)
+from .file_inputs import IsFile, names_file
 
 #: Of the inputs that hold a value; the words of JSON Schema for them.
 TYPES = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 
 
-class Faults:
-    """Logs why node classes cannot list their inputs: once per reason, as they are asked often."""
+def lacks_of(
+    node_id: str, node: Mapping[str, Any], node_class: Any, faults: CountedLog
+) -> list[Lack]:
+    """What is missing for a node of a graph to run. Without a class, that is the class.
 
-    def __init__(self) -> None:
-        self._logged: dict[str, str] = {}
-
-    def log(self, name: str, error: Exception) -> None:
-        if self._logged.get(name) != repr(error):
-            log.error("node class %s could not tell its inputs", name, exc_info=error)
-        self._logged[name] = repr(error)
-
-
-def lacks_of(node_id: str, node: Mapping[str, Any], node_class: Any, faults: Faults) -> list[Lack]:
-    """What is missing for a node of a graph to run. Without a class, that is the class."""
+    Raises OSError if its folders cannot be listed for a while.
+    """
     name = node["class_type"]
     if node_class is None:
         return [Lack(node_id, None, f"node class {name} is not installed in this ComfyUI")]
     try:
         required, optional = _declared(node_class)
     except Exception as error:  # noqa: BLE001 - it is logged
-        faults.log(name, error)
+        _report(name, error, faults)
         return [Lack(node_id, None, f"node class {name} is broken; ComfyUI's log has the reason")]
     every = {**required, **optional}
     absent = [
@@ -53,16 +46,44 @@ def lacks_of(node_id: str, node: Mapping[str, Any], node_class: Any, faults: Fau
     return absent + unknown
 
 
-def inputs_judged_for(name: str, node_class: Any, faults: Faults) -> dict[str, Takes]:
-    """What the inputs of a class take, but for those that the node judges by itself."""
+def inputs_judged_for(name: str, node_class: Any, faults: CountedLog) -> dict[str, Takes]:
+    """What the inputs of a class take, but for those that the node judges by itself.
+
+    Raises OSError if its folders cannot be listed for a while.
+    """
     try:
         required, optional = _declared(node_class)
         judges_itself = _judged_by(node_class)
     except Exception as error:  # noqa: BLE001 - it is logged
-        faults.log(name, error)
+        _report(name, error, faults)
         return {}
     every = {**required, **optional}
     return {key: _takes(*kind) for key, kind in every.items() if not judges_itself(key)}
+
+
+def text_inputs_of(name: str, node_class: Any, faults: CountedLog, is_file: IsFile) -> TextInputs:
+    """Which inputs of a class take the names of files, and which take names at all."""
+    try:
+        required, optional = _declared(node_class)
+    except Exception as error:  # noqa: BLE001 - it is logged
+        # It is unhealthy: that it is broken is told where its inputs are checked.
+        _report(name, error, faults)
+        return TextInputs()
+    every = {**required, **optional}
+    files = {key for key, kind in every.items() if _names_file(key, kind, is_file)}
+    lists = {key for key, kind in every.items() if kind[0] == "COMBO" or isinstance(kind[0], list)}
+    return TextInputs(frozenset(files), frozenset(files | lists))
+
+
+def _names_file(key: str, declared: tuple[Any, dict[str, Any]], is_file: IsFile) -> bool:
+    return names_file(key, *declared, _choices(*declared), is_file)
+
+
+def _report(name: str, error: Exception, faults: CountedLog) -> None:
+    """Log why a class cannot tell its inputs, which it is asked often."""
+    if isinstance(error, OSError) and is_passing(error):
+        raise error
+    faults.log(logging.ERROR, "node class %s could not tell its inputs", name, error=error)
 
 
 def _declared(node_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:

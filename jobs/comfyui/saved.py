@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...workflows import is_file, is_passing
 from ..private import close_file, make_private_folder
 from ..prompt import Produced
 
@@ -53,10 +54,14 @@ def _path_of(node_id: str, entry: dict[str, Any], folder_of: FolderOf) -> Path |
 def _file_inside(base: Path, subfolder: str, name: str) -> Path | None:
     try:
         path = (base / subfolder / name).resolve()
-        return path if path.is_relative_to(base) and path.is_file() else None
-    except (OSError, ValueError):
-        # A name no file can have: too long, or with a zero byte in it.
-        return None
+        return path if path.is_relative_to(base) and is_file(path) else None
+    except OSError as error:
+        if is_passing(error):
+            raise
+    except ValueError:
+        pass
+    # A name no file can have: too long, or with a zero byte in it.
+    return None
 
 
 def _secured(path: Path, own: Path, number: int) -> Path:

@@ -33,12 +33,13 @@ from comfy_api.latest import ComfyExtension
 from PIL.Image import Image
 from server import PromptServer
 
-from ...workflows import Takes
-from ..errors import DiskFull, Interrupted, PromptVanished, TimedOut, WorkflowInvalid
+from ...workflows import Takes, TextInputs, is_passing
+from ..counted_log import CountedLog
+from ..errors import DiskFull, Interrupted, JobFailed, PromptVanished, TimedOut, WorkflowInvalid
 from ..pictures.media import media_of
-from ..prompt import Ending, Lack, Produced, Prompt, failure_of
+from ..prompt import Ending, Lack, Produced, Prompt, disk_failure, failure_of
 from ..threads import in_a_core, is_thread_alive, off_loop, post
-from .declared import Faults, inputs_judged_for, lacks_of
+from .declared import inputs_judged_for, lacks_of, text_inputs_of
 from .ear import Ear, Hear
 from .saved import saved
 from .stand_ins import (
@@ -99,7 +100,8 @@ class ComfyUI:
         self._exit_on_hang = exit_on_hang
         self._hands_over = hands_over
         self._picture_bytes = picture_bytes
-        self._faults = Faults()
+        #: What node classes cannot tell.
+        self._faults = CountedLog(log)
         self._hopeless_sweeps = 0
         self.on_hopeless(_nothing)
         self._sweeper: asyncio.Task[None] | None = None
@@ -235,8 +237,10 @@ class ComfyUI:
             if replacements is not None:
                 replacements.apply_replacements(prompt.graph)
             verdict = await execution.validate_prompt(prompt.prompt_id, prompt.graph, None)
-        except Exception:
+        except Exception as raised:
             log.exception("ComfyUI could not judge a graph")
+            if isinstance(raised, OSError) and is_passing(raised):
+                raise DiskFull.of(raised) from raised
             raise WorkflowInvalid() from None
         is_valid, error, outputs, node_errors = verdict
         # ComfyUI would run the valid part of a half broken graph and call that a success.
@@ -297,6 +301,13 @@ class ComfyUI:
         """What the inputs of a node class take here, those that ComfyUI itself judges."""
         node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
         return inputs_judged_for(class_type, node_class, self._faults) if node_class else {}
+
+    def text_inputs(self, class_type: str) -> TextInputs:
+        """Which inputs of a node class take the names of files, and which take names at all."""
+        node_class = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        if node_class is None:
+            return TextInputs()
+        return text_inputs_of(class_type, node_class, self._faults, _is_in_a_folder)
 
     # -- what ComfyUI tells --------------------------------------------------------------------
 
@@ -466,8 +477,10 @@ def extension_without_nodes() -> ComfyExtension:
     return Extension()
 
 
-def _refusal(error: Any, node_errors: dict[str, Any]) -> WorkflowInvalid:
+def _refusal(error: Any, node_errors: dict[str, Any]) -> JobFailed:
     """ComfyUI's verdict without its details, which list files and hold traces."""
+    if failure := disk_failure(str((error, node_errors))):
+        return failure
     for node_id, found in node_errors.items():
         reasons = ", ".join(str(reason.get("message")) for reason in found.get("errors", []))
         node_class = found.get("class_type")
@@ -490,9 +503,9 @@ def _ending(waiting: _Waiting, outputs: dict[str, Any], status: Any) -> Ending:
     failure = failure_of(status_str, status.messages if status else [])
     try:
         return Ending(() if failure else _produced(waiting, outputs), failure)
-    except OSError:
+    except OSError as error:
         log.exception("the files of a prompt could not be kept")
-        return Ending(failure=DiskFull())
+        return Ending(failure=DiskFull.of(error))
 
 
 def _produced(waiting: _Waiting, outputs: dict[str, Any]) -> tuple[Produced, ...]:
@@ -512,6 +525,15 @@ def _memory_of(names: Iterable[str]) -> int:
     """What pictures of ours take once they are loaded, in bytes."""
     media = [media_of(Path(folder_paths.get_annotated_filepath(name))) for name in names]
     return sum((each.width or 0) * (each.height or 0) for each in media) * LOADED_PIXEL_BYTES
+
+
+def _is_in_a_folder(name: str) -> bool:
+    """Whether something of this name lies where uploads and results do."""
+    folders = filter(None, map(_folder_of, ("input", "output", "temp")))
+    try:
+        return any((folder / name).exists() for folder in folders)
+    except (OSError, ValueError):
+        return False
 
 
 def _folder_of(kind: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -30,6 +31,8 @@ TRIES = 3
 CONNECTIONS_PER_HOST = 8
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "ComfyUI-Unified-API"}
 
+#: What says that this machine has no descriptor left.
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 #: What the next try may be spared.
 PASSING = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError)
 
@@ -94,6 +97,9 @@ class Fetcher:
         except PASSING as error:
             if isinstance(getattr(error, "os_error", None), AddressRefused):
                 raise ForbiddenSource() from None
+            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+                # That is no fault of the server.
+                raise OSError(error.errno, os.strerror(error.errno)) from error
             raise _Passing("The server could not be reached, or broke off.") from error
         except aiohttp.ClientError as error:
             raise InputFetchFailed("The server's answer was not understood.") from error

@@ -176,6 +176,14 @@ def deny_entry(text: str) -> str:
     return str(network) if network else host_of(text.strip())
 
 
+def site_of(text: str) -> str:
+    """'https://a.example/b' -> 'https://a.example', in one spelling; of whatever is given."""
+    try:
+        return str(_parse(text).origin())
+    except ValueError:
+        return "/".join(text.split("/", 3)[:3]).lower()
+
+
 def _is_plain(text: str) -> bool:
     """Whether a text is free of what readers of URLs skip, or take for a slash."""
     unsafe = " " in text or "\\" in text or not text.isprintable()

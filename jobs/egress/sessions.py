@@ -9,6 +9,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from .guard import Guard
+from .lookups import Lookups
 
 
 class Sessions:
@@ -28,10 +29,12 @@ class Sessions:
         self._headers = headers
         self._timeout = timeout
         self._limit_per_host = limit_per_host
+        self._lookups: Lookups | None = None
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def open(self) -> None:
-        resolver, each = self._resolver or aiohttp.ThreadedResolver(), self._limit_per_host
+        self._lookups = Lookups()
+        resolver, each = self._resolver or self._lookups, self._limit_per_host
         # Apart, so that what is allowed to one place never serves for another.
         guarded = self._guard.connector(resolver, limit_per_host=each)
         allowed = aiohttp.TCPConnector(resolver=resolver, limit=0, limit_per_host=each)
@@ -40,6 +43,8 @@ class Sessions:
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
+        if self._lookups:
+            await self._lookups.close()
 
     def towards(self, url: URL) -> aiohttp.ClientSession:
         """The session for a URL that the guard has checked."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
+from ..egress.guard import site_of
 from ..job import Event, Job, Status, rfc3339
 
 #: Outputs appear together with the end of a job, so there is no event for each of them.
@@ -52,7 +53,7 @@ def notices_of(job: Job, *, is_hooked: bool) -> list[Notice]:
     sites: dict[Target, str] = {"server": ""} if is_hooked else {}
     event = EVENTS.get(job.status)
     if job.webhook and (not job.webhook.events or event in job.webhook.events):
-        sites["job"] = _site(job.webhook.url)
+        sites["job"] = site_of(job.webhook.url)
     if event is None or not sites:
         return []
     webhook_id, document = _webhook_id(job, event), job.model_dump_json()
@@ -90,8 +91,3 @@ def webhook_ids_of(job: Job) -> set[str]:
 def _webhook_id(job: Job, event: Event) -> str:
     """The same on every machine that tells of it; a task may come by the id of a deleted job."""
     return f"msg_{uuid5(MESSAGES, f'{job.job_id}/{job.created_at}/{event}').hex}"
-
-
-def _site(url: str) -> str:
-    """'https://a.example/b' -> 'https://a.example', of whatever is given."""
-    return "/".join(url.split("/", 3)[:3]).lower()

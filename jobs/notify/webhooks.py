@@ -10,8 +10,8 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from yarl import URL
@@ -24,16 +24,18 @@ from ..settings import Settings
 from ..signature import Secret, signed
 from ..watch import set_within
 from .notices import Notice, body_of
-from .outbox import Outbox, Telling
+from .outbox import Due, Outbox, Telling
 from .retries import next_try
+from .scheduler import Limits, Scheduler
 
 log = logging.getLogger(__name__)
 
-#: Tries at a time, and those of them that one site may keep waiting.
-MOST_AT_ONCE, MOST_AT_ONE_SITE = 32, 4
 #: New notices wake it at once; this sweep finds those that are due again.
 SWEEP_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+#: After a look into the outbox nobody looks again for some times as long, or this long at most:
+#: whoever reads a job must not wait because thousands of notices do.
+REST_FACTOR, LONGEST_REST_SECONDS = 3, 0.25
 
 UNSIGNED = "UNIFIED_API_WEBHOOK_SECRET is not set: receivers cannot tell our webhooks from others'"
 FORBIDDEN = "UNIFIED_API_WEBHOOK_URL is not public; UNIFIED_API_ALLOW_HOSTS can allow its host:port"
@@ -64,8 +66,9 @@ class Webhooks:
             deny=settings.deny_hosts,
             own=[Place.of(URL(url)) for url in own_urls],
         )
-        self._sender = Sender(self._guard)
-        self._under_way: dict[asyncio.Task[None], Notice] = {}
+        self._sender = Sender(self._guard, timeout_seconds=settings.webhook_timeout)
+        self._scheduler = Scheduler(Limits.of(settings))
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_at_work = False
         self._is_idle = asyncio.Event()
         #: What became of the last try to tell the server's own receiver.
@@ -112,31 +115,46 @@ class Webhooks:
 
     async def _step(self) -> None:
         self._outbox.news.clear()
-        if notice := await self._next():
-            task = asyncio.ensure_future(self._tell(notice))
-            self._under_way[task] = notice
-            task.add_done_callback(self._put_down)
-        else:
-            if not self._under_way and not self._outbox.news.is_set():
-                self._is_idle.set()
+        started_at = time.monotonic()
+        has_begun = await self._begin_due()
+        if not (has_begun or self._tasks or self._outbox.news.is_set()):
+            self._is_idle.set()
+        rest = REST_FACTOR * (time.monotonic() - started_at)
+        await asyncio.sleep(min(rest, LONGEST_REST_SECONDS))
+        if not has_begun:
             await set_within(self._outbox.news, SWEEP_SECONDS)
 
-    async def _next(self) -> Notice | None:
-        under_way = self._under_way.values()
-        if len(under_way) >= MOST_AT_ONCE:
-            return None
-        tried = Counter(notice.site for notice in under_way)
-        sites = [site for site, number in tried.items() if number >= MOST_AT_ONE_SITE]
-        but = [notice.sequence for notice in under_way]
+    async def _begin_due(self) -> bool:
+        """Send what may be sent now, one of each tenant at most; whether there was any."""
         try:
-            return await self._outbox.next(now=self._clock(), but=but, sites=sites)
+            for wanted in self._scheduler.filters():
+                found = await self._outbox.due(wanted, now=self._clock())
+                if any([await self._begin(due) for due in self._scheduler.in_turn(found)]):
+                    return True
         except sqlite3.Error:
             log.exception("the outbox could not be read")
-            return None
+        return False
 
-    async def _tell(self, notice: Notice) -> None:
-        begun = self._clock()
+    async def _begin(self, due: Due) -> bool:
+        if not self._scheduler.admits(due):
+            return False
+        notice = await self._outbox.get(due.sequence)
+        if notice is None:
+            return False
+        self._scheduler.begin(due)
+        task = asyncio.ensure_future(self._tell(due, notice))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._put_down, due))
+        return True
+
+    async def _tell(self, due: Due, notice: Notice) -> None:
+        begun, started_at = self._clock(), time.monotonic()
         answer = await self._try(notice, begun)
+        self._scheduler.note(
+            due,
+            seconds=time.monotonic() - started_at,
+            has_answered=answer.status is not None,
+        )
         telling = Telling(
             webhook_id=notice.webhook_id,
             target=notice.target,
@@ -151,8 +169,8 @@ class Webhooks:
         if answer.error:
             log.warning("job %s: %s was not told: %s", notice.job_id, notice.event, answer.error)
         self._tried(answer.error)
-        due = next_try(answer, tries=notice.tries, now=self._clock())
-        await self._record(notice, telling, due)
+        next_at = next_try(answer, tries=notice.tries, now=self._clock())
+        await self._record(notice, telling, next_at)
 
     async def _try(self, notice: Notice, now: float) -> Answer:
         try:
@@ -191,12 +209,13 @@ class Webhooks:
                 log.exception("that job %s was told cannot be saved", notice.job_id)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _put_down(self, task: asyncio.Task[None]) -> None:
-        del self._under_way[task]
+    def _put_down(self, due: Due, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
+        self._scheduler.end(due)
         self._outbox.news.set()
 
     async def _drop_all(self) -> None:
-        tasks = list(self._under_way)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

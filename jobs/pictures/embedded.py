@@ -1,4 +1,7 @@
-"""Embedded: takes the prompt and graph that ComfyUI writes into pictures out of them.
+"""Embedded: takes the prompts and graphs that nodes write into pictures out of them.
+
+ComfyUI's own nodes write `prompt` and `workflow`; others write `parameters`, `generation_data`,
+comments, descriptions or XMP. So text goes unless it is known to be none of that.
 
 PNG, JPEG and WebP only, and without touching a pixel: everything else in the file stays byte for
 byte. Files are mapped, never read whole.
@@ -18,24 +21,38 @@ from typing import BinaryIO
 Span = tuple[int, int]
 
 COPY_BYTES = 1 << 20
-KEYWORDS = (b"prompt", b"workflow")
+WORDS = (
+    *(b"prompt", b"workflow", b"parameters", b"generation_data", b"class_type"),
+    *(b"steps:", b"sampler", b"cfg scale", b"cfg_scale", b"seed:"),
+)
 #: Any of the words, also where EXIF holds text as UTF-16.
 TELLING = re.compile(
-    b"|".join(rb"\0?".join(bytes([letter]) for letter in word) for word in KEYWORDS), re.IGNORECASE
+    b"|".join(rb"\0?".join(re.escape(bytes([letter])) for letter in word) for word in WORDS),
+    re.IGNORECASE,
 )
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: The last is ComfyUI's own, in animations.
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"comf")
 PNG_LONGEST_KEYWORD = 79
+#: Of texts that stay if they tell nothing: whose the picture is, and what made it.
+PNG_PLAIN = {b"title", b"author", b"copyright", b"creation time", b"software", b"disclaimer"}
+#: How an iTXt chunk goes on after the keyword that is not compressed.
+PNG_NOT_COMPRESSED = b"\0\0\0"
 
-#: EXIF and XMP, and comments.
-JPEG_METADATA = (0xE1, 0xFE)
+#: EXIF and XMP, captions, and comments.
+JPEG_METADATA = (0xE1, 0xED, 0xFE)
+JPEG_EXIF, EXIF_HEAD = 0xE1, b"Exif\0\0"
 JPEG_SCAN, JPEG_END = 0xDA, 0xD9
 
 #: Chunk -> the bit that announces it in the VP8X chunk.
 WEBP_METADATA = {b"EXIF": 0x08, b"XMP ": 0x04}
 WEBP_FLAGS_AT = 20
+
+#: Tags of EXIF that hold free text: a description, a comment, Windows' five, XMP and captions.
+EXIF_TEXTS = {0x010E, 0x9286, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F, 0x02BC, 0x83BB}
+EXIF_DETAILS = 0x8769
+EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 class _Malformed(Exception):
@@ -109,15 +126,50 @@ def _png_cuts(content: mmap.mmap) -> list[Span]:
 
 def _is_png_telling(content: mmap.mmap, kind: bytes, span: Span) -> bool:
     if kind in PNG_TEXTS:
-        start, end = span
-        keyword, _, _ = content[start : min(end, start + PNG_LONGEST_KEYWORD + 1)].partition(b"\0")
-        return keyword.lower() in KEYWORDS
-    return kind == b"eXIf" and _tells(content, span)
+        return not _is_png_plain(content, kind, span)
+    # The checksum behind it is no part of it.
+    return kind == b"eXIf" and _exif_tells(content, (span[0], span[1] - 4))
+
+
+def _is_png_plain(content: mmap.mmap, kind: bytes, span: Span) -> bool:
+    start, end = span
+    keyword, _, _ = content[start : min(end, start + PNG_LONGEST_KEYWORD + 1)].partition(b"\0")
+    at = start + len(keyword)
+    can_be_read = kind == b"tEXt" or content[at : at + 3] == PNG_NOT_COMPRESSED
+    return keyword.lower() in PNG_PLAIN and can_be_read and not _tells(content, span)
+
+
+def _exif_tells(content: mmap.mmap, span: Span) -> bool:
+    if _tells(content, span):
+        return True
+    tiff = content[slice(*span)].removeprefix(EXIF_HEAD)
+    try:
+        return not EXIF_TEXTS.isdisjoint(_exif_tags(tiff))
+    except (KeyError, struct.error):
+        # It cannot be read here, but perhaps elsewhere.
+        return True
+
+
+def _exif_tags(tiff: bytes) -> set[int]:
+    """Those of the picture, and those of its details. Raises KeyError or struct.error."""
+    order = EXIF_ORDERS[tiff[:4]]
+    (start,) = struct.unpack_from(order + "L", tiff, 4)
+    tags = _entries(tiff, order, start)
+    details = _entries(tiff, order, tags[EXIF_DETAILS]) if EXIF_DETAILS in tags else {}
+    return {*tags, *details}
+
+
+def _entries(tiff: bytes, order: str, start: int) -> dict[int, int]:
+    """Tag -> value, or where that is."""
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    places = range(start + 2, start + 2 + 12 * count, 12)
+    found = [struct.unpack_from(order + "HHLL", tiff, at) for at in places]
+    return {tag: value for tag, _, _, value in found}
 
 
 def _jpeg_cuts(content: mmap.mmap) -> list[Span]:
     """All metadata if any of it tells: long EXIF goes on in segments that do not."""
-    metadata, at = [], 2
+    metadata, tells, at = [], False, 2
     while (kind := content[at + 1]) not in (JPEG_SCAN, JPEG_END):
         if content[at] != 0xFF:
             raise _Malformed
@@ -129,8 +181,14 @@ def _jpeg_cuts(content: mmap.mmap) -> list[Span]:
         end = at + 2 + length
         if kind in JPEG_METADATA:
             metadata.append((at, end))
+            tells = tells or not _is_jpeg_plain(content, kind, (at + 4, end))
         at = end
-    return metadata if any(_tells(content, span) for span in metadata) else []
+    return metadata if tells else []
+
+
+def _is_jpeg_plain(content: mmap.mmap, kind: int, span: Span) -> bool:
+    is_exif = kind == JPEG_EXIF and content[span[0] : span[0] + len(EXIF_HEAD)] == EXIF_HEAD
+    return is_exif and not _exif_tells(content, span)
 
 
 def _webp_cuts(content: mmap.mmap) -> list[Span]:
@@ -143,7 +201,7 @@ def _webp_cuts(content: mmap.mmap) -> list[Span]:
         end = at + 8 + length + length % 2
         if end > size + 8:
             raise _Malformed
-        if kind in WEBP_METADATA and _tells(content, (at, end)):
+        if kind == b"XMP " or (kind == b"EXIF" and _exif_tells(content, (at + 8, end))):
             cuts.append((at, end))
         at = end
     return cuts

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from ...workflows import is_passing
 from ..errors import ConversionFailed
 from ..job import Delivery, Format
 from .png import png
@@ -52,6 +53,8 @@ def _load(path: Path) -> Image.Image:
         with Image.open(path, formats=FORMATS) as picture:
             return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and is_passing(error):
+            raise
         raise ConversionFailed(
             "The result is not a picture, so its format cannot change."
         ) from error

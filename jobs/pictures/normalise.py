@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from ...workflows import is_passing
 from ..errors import InputInvalid
 from .png import png
 
@@ -88,6 +89,8 @@ def normalise(
         except Image.DecompressionBombError as error:
             raise InputInvalid(f"The picture has more than {max_pixels} pixels.") from error
         except DAMAGE as error:
+            if isinstance(error, OSError) and is_passing(error):
+                raise
             raise InputInvalid("The picture is damaged. Export it again, and send that.") from error
     _replace(path, plain)
     return "png"

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError, HTTPClientError
 
 from ..errors import ObjectTaken, ObjectUnknown, StorageDenied, StorageUnreachable
-from .client import PATIENCE_SECONDS, S3
+from .client import PATIENCE_SECONDS, S3, metadata_of
 from .faults import status_of
 
 #: What lies at a key never changes.
@@ -184,8 +184,8 @@ class Bucket:
             if status_of(error) == 403:
                 raise ObjectUnknown() from error
             raise
-        metadata = {name: unquote(value) for name, value in answer["Metadata"].items()}
         written_at = answer["LastModified"].timestamp()
+        metadata = metadata_of(answer)
         return Found(answer["ContentLength"], answer["ContentType"], metadata, written_at)
 
     def _read(self, key: str, client: Any) -> bytes:

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from ..boto import new_session
 from ..errors import InputFetchFailed, StorageDenied, StorageUnreachable
+from ..object_owners import Admit
 from ..threads import off_loop
 from .faults import Fault, failure_of, fault_of
 
@@ -97,10 +99,13 @@ class S3:
         except (ClientError, BotoCoreError) as error:
             raise StorageUnreachable() from error
 
-    async def download(self, bucket: str, key: str) -> AsyncIterator[bytes]:
+    async def download(
+        self, bucket: str, key: str, admit: Admit | None = None
+    ) -> AsyncIterator[bytes]:
         """The content of an object, complete or not ended. Resumes where an answer broke off.
 
-        Raises InputFetchFailed.
+        `admit` is called with the metadata before anything is read, and may raise. Raises
+        InputFetchFailed.
         """
         position, etag, failures = 0, None, 0
         while True:
@@ -108,6 +113,8 @@ class S3:
                 answer = await self.call_once(partial(_get, bucket, key, position, etag))
                 etag = answer["ETag"]
                 with closing(answer["Body"]) as body:
+                    if admit:
+                        await admit(metadata_of(answer))
                     while chunk := await self.call_once(partial(_next_chunk, body)):
                         position += len(chunk)
                         yield chunk
@@ -124,6 +131,11 @@ class S3:
             if self._client is None:
                 self._client = await off_loop(self._make_client)
             return self._client
+
+
+def metadata_of(answer: Any) -> dict[str, str]:
+    """What `NewObject.headers` made of an object's metadata."""
+    return {name: unquote(value) for name, value in answer["Metadata"].items()}
 
 
 def _get(bucket: str, key: str, position: int, etag: str | None, client: Any) -> Any:

@@ -24,6 +24,7 @@ from ..errors import (
 from ..job import Job, Output
 from ..links import Links, key_of
 from ..outputs import describe, intact
+from ..owners import owner_mark
 from ..pictures.media import extension_of
 from ..threads import off_loop
 from .bucket import Bucket, Found, NewObject
@@ -150,7 +151,11 @@ class S3Results:
             sha256=output.sha256,
             content_type=output.content_type,
             job_id=job.job_id,
-            metadata={"attempt": str(job.attempt), **metadata},
+            metadata={
+                "attempt": str(job.attempt),
+                "owner": owner_mark(job.owner, job.job_id),
+                **metadata,
+            },
             source=job.source,
             created_at=job.created_at,
         )

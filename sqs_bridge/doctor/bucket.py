@@ -5,11 +5,13 @@ Where the bucket keeps versions, a deletion leaves a marker of nothing at that k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ...jobs.readable import Prefix
 from ...jobs.s3.bucket import Bucket
 from ...jobs.s3.client import S3
 from ..aws import AwsFailed
@@ -36,7 +38,8 @@ async def worker_bucket(examination: Examination) -> None:
         await check.of_worker()
     else:
         examination.tell(skipped("bucket", "results stay on this machine"))
-        await check.of_inputs(settings.read_buckets)
+        await check.of_inputs([Prefix(settings.bucket)] if settings.bucket else [])
+        await check.of_inputs(check.others)
 
 
 async def orchestrator_bucket(examination: Examination) -> None:
@@ -60,6 +63,12 @@ class BucketCheck:
         self._bucket = Bucket(self._s3, self._name)
         self._results = settings.prefix.strip("/")
 
+    @property
+    def others(self) -> list[Prefix]:
+        """What is read of other buckets than the results bucket."""
+        opened = self._settings.readable.opened
+        return [prefix for prefix in opened if prefix.bucket != self._name]
+
     async def of_worker(self) -> None:
         key = below(self._results, PROBE)
         written = await self._examination.make(self._put(key, self._results))
@@ -69,14 +78,14 @@ class BucketCheck:
         listed = await self._examination.make(self._list())
         is_told = Level.OK in (written.level, listed.level)
         await self._examination.make(self._get(key, "", None if is_told else UNSURE))
-        await self.of_inputs(self._settings.read_buckets - {self._name})
+        await self.of_inputs(self.others)
         if written.level is Level.OK:
             self._examination.tell(await self._linked(key), await self._removed(key))
 
-    async def of_inputs(self, buckets: frozenset[str]) -> None:
+    async def of_inputs(self, opened: Iterable[Prefix]) -> None:
         """Of buckets that are read alone."""
-        for name in sorted(buckets):
-            await self._examination.make(self._get_from(name))
+        for prefix in opened:
+            await self._examination.make(self._get_from(prefix))
 
     async def of_orchestrator(self) -> None:
         key = f"{INPUTS}/{PROBE}"
@@ -117,10 +126,11 @@ class BucketCheck:
         level = Level.WARNING if doubt else Level.FAILED
         return Probe("s3:GetObject", resource, use, ABSENT, level=level, without=doubt or "")
 
-    def _get_from(self, bucket: str) -> Probe:
-        """Of a bucket in which we know no object."""
-        use = self._use("get_object", Bucket=bucket, Key=NOTHING)
-        resource = self._arns.objects(bucket)
+    def _get_from(self, prefix: Prefix) -> Probe:
+        """Of a folder in which we know no object."""
+        folder = "/".join(prefix.folders)
+        use = self._use("get_object", Bucket=prefix.bucket, Key=below(folder, NOTHING))
+        resource = self._arns.objects(prefix.bucket, folder)
         return Probe("s3:GetObject", resource, use, ABSENT, level=Level.WARNING, without=UNSURE)
 
     def _list(self) -> Probe:

@@ -83,7 +83,9 @@ class Probe:
             return ok(self.action, f"allowed on {self.resource}")
         if failure.reason in DENIED:
             return self._denial(str(failure.answer["Error"].get("Message", "")))
-        trouble = self.means.get(failure.reason) or trouble_of(failure)
+        if known := self.means.get(failure.reason):
+            return Finding(self.level, self.action, f"{self.resource}: {known.text}", known.cure)
+        trouble = trouble_of(failure)
         return failed(self.action, f"{self.resource}: {trouble.text}", trouble.cure)
 
     def _denial(self, message: str) -> Finding:

@@ -8,19 +8,26 @@ from functools import partial
 from ...jobs.job import Status
 from ..aws import CONDITION_FAILED, Aws, AwsFailed
 from ..dynamodb import spoken, to_wire
-from ..task_index import INDEX, OF_STATUS
+from ..task_index import INDEX, OF_OWNER, OF_STATUS, OWNER_INDEX
 from ..task_table import KNOWN, NO_TASK
 from .examination import Examination
-from .finding import Finding, ok, skipped, warning
+from .finding import Finding, Level, ok, skipped, warning
 from .probe import DENIED, Probe, Trouble
 
 ENDS_AT = "expires_at"
 REFUSED = frozenset({CONDITION_FAILED})
+NO_SUCH_INDEX = ("ValidationException", "ResourceNotFoundException")
 NO_INDEX = Trouble(
     "the table has no such index",
     f"Add a global secondary index {INDEX}: hash key status (S), range key created_at (N),"
     " projection ALL.",
 )
+NO_OWNER_INDEX = Trouble(
+    "the table has no such index yet, so lists of one key's jobs take more queries",
+    "Run `python -m deploy.aws.create --only-table --table NAME` in the folder of this plugin: it"
+    " adds the index, and DynamoDB fills it. Nothing has to be stopped.",
+)
+WITHOUT_OWNER_INDEX = "lists of one key's jobs take more queries"
 OTHER_KEY = Trouble(
     "the table has another key", "Use a table whose key is task_id (S), without a range key."
 )
@@ -59,11 +66,21 @@ def _orchestrator_probes(dynamodb: Aws, table: str, arn: str) -> Iterator[Probe]
     put = {"Item": to_wire({"task_id": NO_TASK}), "ConditionExpression": KNOWN, **spoken({}, KNOWN)}
     use = partial(dynamodb.peek, "put_item", TableName=table, **put)
     yield Probe("dynamodb:PutItem", arn, use, REFUSED)
+    query = partial(dynamodb.peek, "query", TableName=table, Limit=1)
     pending = spoken({"status": Status.PENDING.value}, OF_STATUS)
-    query = {"IndexName": INDEX, "KeyConditionExpression": OF_STATUS, "Limit": 1, **pending}
-    use = partial(dynamodb.peek, "query", TableName=table, **query)
-    means = dict.fromkeys(("ValidationException", "ResourceNotFoundException"), NO_INDEX)
+    use = partial(query, IndexName=INDEX, KeyConditionExpression=OF_STATUS, **pending)
+    means = dict.fromkeys(NO_SUCH_INDEX, NO_INDEX)
     yield Probe("dynamodb:Query", f"{arn}/index/{INDEX}", use, means=means)
+    nobody = spoken({"owner": NO_TASK}, OF_OWNER)
+    use = partial(query, IndexName=OWNER_INDEX, KeyConditionExpression=OF_OWNER, **nobody)
+    yield Probe(
+        "dynamodb:Query",
+        f"{arn}/index/{OWNER_INDEX}",
+        use,
+        means=dict.fromkeys(NO_SUCH_INDEX, NO_OWNER_INDEX),
+        level=Level.WARNING,
+        without=WITHOUT_OWNER_INDEX,
+    )
 
 
 async def _table(examination: Examination, probes: Probes) -> None:

@@ -168,6 +168,32 @@ def deploy(emulator: Emulator, most_receives: int | None = 10) -> Deployment:
     return Deployment(emulator, url, name, dead_letters_url)
 
 
+def make_old_table(emulator: Emulator) -> str:
+    """As versions before the index by owner made it; its name."""
+    name = f"old-{uuid4().hex}"
+    keys = {"status": "HASH", "created_at": "RANGE"}
+    emulator.dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": "task_id", "AttributeType": "S"},
+            {"AttributeName": "status", "AttributeType": "S"},
+            {"AttributeName": "created_at", "AttributeType": "N"},
+        ],
+        KeySchema=[{"AttributeName": "task_id", "KeyType": "HASH"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "status-created_at-index",
+                "KeySchema": [{"AttributeName": n, "KeyType": k} for n, k in keys.items()],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+    ends = {"Enabled": True, "AttributeName": "expires_at"}
+    emulator.dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ends)
+    return name
+
+
 def new_job(job_id: str | None = None, **given: Any) -> Job:
     values = {"workflow": "draw", "parameters": {"seed": 2**64 - 1}, "created_at": time.time()}
     return Job(job_id=job_id or str(uuid4()), **{**values, **given})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
+import tempfile
 import time
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +155,59 @@ async def test_an_upload_lies_in_the_bucket_once(
     assert reference.startswith(f"s3://{bucket_name}/unified-api/inputs/")
     found = aws.get_object(Bucket=bucket_name, Key=key_of(reference))
     assert (found["Body"].read(), found["ContentType"]) == (picture, "image/png")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"quality": "many"}, 422), ({"colour": "red"}, 422), ({"image2": "x"}, 422)],
+)
+async def test_a_form_that_is_refused_leaves_nothing(
+    orchestrate: Any,
+    bucket_name: str,
+    aws: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, str],
+    status: int,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    client = await orchestrate(S3_BUCKET=bucket_name)
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(1000)
+
+    refused = await client.post(
+        f"{API}/edit/jobs", data={"image": picture_field(picture), **fields}
+    )
+    uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    embedded = await client.post(f"{API}/edit/jobs", json={"image_url": uri, "quality": 0})
+
+    assert (refused.status, embedded.status) == (status, 422)
+    assert "Contents" not in aws.list_objects_v2(Bucket=bucket_name)
+    assert staged_in(tmp_path) == []
+
+
+async def test_an_accepted_upload_leaves_nothing_on_the_orchestrator(
+    orchestrate: Any, bucket_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    client = await orchestrate(S3_BUCKET=bucket_name)
+
+    picture = picture_field(b"\x89PNG\r\n\x1a\n" + bytes(1000))
+    reply = await client.post(f"{API}/edit/jobs", data={"image": picture})
+
+    assert reply.status == 202
+    assert staged_in(tmp_path) == []
+
+
+async def test_an_orchestrator_keeps_no_uploads_that_could_be_named(orchestrate: Any) -> None:
+    client = await orchestrate()
+
+    reply = await client.post(f"{API}/edit/jobs", json={"image_url": f"upload:{'ab' * 40}.png"})
+
+    assert (reply.status, (await reply.json())["code"]) == (422, "forbidden_source")
+
+
+def staged_in(folder: Path) -> list[Path]:
+    return list(folder.glob("unified-api-*"))
 
 
 def picture_field(content: bytes) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from emulators import CREDENTIALS, REGION, Emulator
 from fault_proxy import Exchange, FaultProxy, answer, operation, refuse_operation
 from marks import on_each_emulator
-from tasks import Deployment
+from tasks import Deployment, make_old_table
 from unified_api.deploy.aws.create import create_queues, create_table
 from unified_api.jobs.settings import Settings
 from unified_api.sqs_bridge.doctor.__main__ import ORCHESTRATOR, WORKER, examine, main
@@ -27,6 +27,7 @@ QUEUE = "arn:aws:sqs:us-east-1:123456789012:{q}"
 DEAD = f"{QUEUE}-dead"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/{q}"
 INDEX = f"{TABLE}/index/status-created_at-index"
+OWNER_INDEX = f"{TABLE}/index/owner-created_at-index"
 BUCKET, RESULTS = "arn:aws:s3:::{b}", "arn:aws:s3:::{b}/images/comfyui-results/*"
 OURS = "arn:aws:s3:::{b}/unified-api/*"
 INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"
@@ -50,7 +51,7 @@ DENIALS: dict[tuple[str, str], tuple[Level, set[str]]] = {
     ("orchestrator", "dynamodb:GetItem"): (Level.FAILED, {TABLE}),
     ("orchestrator", "dynamodb:UpdateItem"): (Level.FAILED, {TABLE}),
     ("orchestrator", "dynamodb:PutItem"): (Level.FAILED, {TABLE}),
-    ("orchestrator", "dynamodb:Query"): (Level.FAILED, {INDEX}),
+    ("orchestrator", "dynamodb:Query"): (Level.FAILED, {INDEX, OWNER_INDEX}),
     ("orchestrator", "s3:PutObject"): (Level.FAILED, {OURS}),
     ("orchestrator", "s3:GetObject"): (Level.WARNING, {RESULTS}),
     ("orchestrator", "s3:DeleteObject"): (Level.WARNING, {RESULTS}),
@@ -432,6 +433,21 @@ async def test_a_table_without_index_or_end_is_told(visit: Visit, bare_table: st
     assert "Add a global secondary index" in (no_index.cure or "")
     assert no_end.level is Level.WARNING
     assert "expires_at" in (no_end.cure or "")
+
+
+@on_each_emulator
+async def test_a_table_without_the_index_by_owner_gets_advice(
+    visit: Visit, emulator: Emulator
+) -> None:
+    table = make_old_table(emulator)
+
+    (advice,) = troubles(await visit("orchestrator", "table", DYNAMODB_TABLE=table))
+    create_table(emulator.dynamodb, table)
+
+    assert advice.level is Level.WARNING
+    assert "owner-created_at-index" in advice.text
+    assert "python -m deploy.aws.create" in (advice.cure or "")
+    assert troubles(await visit("orchestrator", "table", DYNAMODB_TABLE=table)) == []
 
 
 async def test_a_table_with_another_key_is_told(visit: Visit, emulator: Emulator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -182,6 +183,47 @@ async def test_a_port_that_is_taken_is_said_and_ends_it(
     assert second.returncode == 1
     assert f"{HOST}:{port} cannot be opened" in said.decode()
     assert b"Traceback" not in said
+
+
+#: Beside what boto3 needs; and more connections than that.
+FILES, HALF_OPEN = 256, 1100
+HALF = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+async def test_a_thousand_half_open_connections_keep_nobody_from_it(
+    start: Start, environment: dict[str, str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    environment["UNIFIED_API_OPEN_FILES"] = str(FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    try:
+        running = await start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    port = int(running.url.rpartition(":")[2])
+    clients = []
+    for number in range(HALF_OPEN):
+        clients.append((await asyncio.open_connection(HOST, port))[1])
+        clients[-1].write(HALF)
+        if number % 200 == 0:
+            assert (await running.post())[0] == 202
+
+    assert await running.answers()
+    for client in clients:
+        client.close()
+    assert (await running.post())[0] == 202
+
+
+async def test_a_request_that_does_not_come_in_time_ends_its_connection(
+    start: Start, environment: dict[str, str]
+) -> None:
+    environment["UNIFIED_API_HEAD_TIMEOUT"] = "0.5"
+    running = await start()
+    reader, writer = await asyncio.open_connection(HOST, int(running.url.rpartition(":")[2]))
+    writer.write(HALF)
+
+    assert await asyncio.wait_for(reader.read(), START_SECONDS) == b""
+    writer.close()
 
 
 async def test_it_needs_no_torch_no_pillow_and_no_comfyui() -> None:

@@ -50,7 +50,7 @@ def ids(messages: list[dict[str, Any]]) -> list[str]:
 
 async def is_taken_up(worker: Worker, task_id: str) -> bool:
     """Its inputs are here, so that nothing but ComfyUI's places holds it back."""
-    jobs = [job for _, job, _ in await worker.engine.list(limit=100)]
+    jobs = [job for job, _ in (await worker.engine.list(limit=100)).jobs]
     return any(job.job_id == task_id and job.timings.inputs_ms is not None for job in jobs)
 
 

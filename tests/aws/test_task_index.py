@@ -10,8 +10,10 @@ from fault_proxy import FaultProxy
 from marks import on_each_emulator
 from tasks import LONG_AGO, PATH, Deployment, new_job
 from unified_api.jobs.job import Status
+from unified_api.jobs.selection import Selection
 from unified_api.sqs_bridge.claim import Claim
 from unified_api.sqs_bridge.task_index import TaskIndex
+from unified_api.sqs_bridge.task_pages import Cursor
 from unified_api.sqs_bridge.task_table import TaskTable
 
 pytestmark = on_each_emulator
@@ -20,10 +22,10 @@ pytestmark = on_each_emulator
 async def paged(index: TaskIndex, limit: int, **narrowed: Any) -> list[list[str]]:
     """The ids of all pages."""
     pages: list[list[str]] = []
-    after = None
-    while page := await index.page(limit=limit, after=after, **narrowed):
-        pages.append([record.job.job_id for record in page])
-        after = page[-1].sequence
+    after: Cursor | None = Cursor()
+    while after:
+        records, after = await index.page(Selection(**narrowed), limit=limit, after=after)
+        pages.append([record.job.job_id for record in records])
     return pages
 
 
@@ -77,7 +79,7 @@ async def test_few_of_many_are_found(table: TaskTable, index: TaskIndex) -> None
     for n in range(30):
         await table.put_new(new_job(owner="ci" if n == 3 else None, created_at=LONG_AGO + n))
 
-    assert len(await index.page(limit=2, owner="ci")) == 1
+    assert len((await index.page(Selection(owner="ci"), limit=2)).records) == 1
 
 
 async def test_a_page_is_read_without_the_rest(

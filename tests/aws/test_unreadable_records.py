@@ -21,10 +21,10 @@ MESSAGES = [
     for value in (*TIMES, *TEXTS, *OBJECTS)
     if value is not None
 ]
+#: Created at times that no list goes to.
+FAR_AWAY: list[dict[str, Any]] = [{"created_at": 10**20}, {"created_at": -(10**20)}]
 #: What a table takes of them.
 ITEMS: list[dict[str, Any]] = [
-    {"created_at": 10**20},
-    {"created_at": -(10**20)},
     {"created_at": 253_402_300_800},
     {"started_at": 10**30},
     {"finished_at": "soon"},
@@ -48,7 +48,7 @@ async def all_pages(client: Any) -> list[dict[str, Any]]:
     jobs: list[dict[str, Any]] = []
     cursor = ""
     while cursor is not None:
-        reply = await client.get(f"{API}/jobs?limit=1{cursor and f'&cursor={cursor}'}")
+        reply = await client.get(f"{API}/jobs?limit=1{cursor and f'&after={cursor}'}")
         assert reply.status == 200, await reply.text()
         page = await reply.json()
         jobs += page["data"]
@@ -84,11 +84,24 @@ async def test_every_item_is_listed_read_and_deleted(client: Any, deployment: De
     assert ids[-1] in {job["job_id"] for job in left}
 
 
+@pytest.mark.parametrize("item", FAR_AWAY)
+async def test_a_task_of_no_time_is_read_and_deleted(
+    client: Any, deployment: Deployment, item: dict[str, Any]
+) -> None:
+    deployment.put(task_id="odd", status="failed", job_type=PATH, **item)
+
+    assert await all_pages(client) == []
+    reply = await client.get(f"{API}/jobs/odd")
+    assert (reply.status, (await reply.json())["job_id"]) == (200, "odd")
+    assert (await client.delete(f"{API}/jobs/odd")).status == 204
+    assert (await client.get(f"{API}/jobs/odd")).status == 404
+
+
 async def test_a_list_is_well_as_soon_as_the_item_is_gone(
     client: Any, deployment: Deployment
 ) -> None:
-    deployment.put(task_id="odd", status="failed", job_type=PATH, created_at=10**20)
-    assert [job["job_id"] for job in await all_pages(client)] == ["odd"]
+    deployment.put(task_id="odd", status="odd", job_type=PATH, created_at=7)
+    assert (await client.get(f"{API}/jobs/odd")).status == 200
 
     key = {"task_id": {"S": "odd"}}
     deployment.emulator.dynamodb.delete_item(TableName=deployment.table, Key=key)
@@ -115,7 +128,9 @@ async def test_no_message_breaks_a_list(hire: Any, client: Any, deployment: Depl
 
 
 async def _every_job(engine: Any) -> Any:
-    after = None
-    while page := await engine.list(limit=1, after=after):
-        ((after, job, _),) = page
-        yield job
+    after, is_first = None, True
+    while after is not None or is_first:
+        page, is_first = await engine.list(limit=1, after=after), False
+        after = page.next_cursor
+        for job, _ in page.jobs:
+            yield job

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -235,6 +237,30 @@ def test_ages_follow_the_order_of_what_is_recent(
     expect(row(page, "recent", f"{tag}-quick").locator(".age")).to_have_text("2 h ago")
 
 
+def test_empty_pages_before_the_end_of_a_list_are_passed_over(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job = newest.finished(newest.submit("probe", {"tag": tag}))
+    pages = {
+        None: {"data": [], "next_cursor": "8000000", "has_more": True},
+        "8000000": {"data": [], "next_cursor": "7000000.failed.NiB0MQ", "has_more": True},
+        "7000000.failed.NiB0MQ": {"data": [job], "next_cursor": None, "has_more": False},
+    }
+
+    def answer(route: Route) -> None:
+        (after,) = parse_qs(urlsplit(route.request.url).query).get("after", [None])
+        route.fulfill(json=pages[after])
+
+    page = open_dashboard()
+    page.route("**/jobs?*status=completed*", answer)
+    page.get_by_role("combobox", name="Status").select_option("completed")
+
+    expect(row(page, "recent", tag)).to_be_visible()
+    with page.expect_request("**/jobs?*after=7000000*"):
+        pass
+    expect(row(page, "recent", tag)).to_be_visible()
+
+
 def test_what_callers_wrote_is_shown_as_text(
     open_dashboard: Open, newest: ComfyProcess, tag: str
 ) -> None:
@@ -348,6 +374,34 @@ def test_a_key_is_asked_for_and_kept_by_this_tab_alone(
 
     page.get_by_role("button", name="Forget the key").click()
     expect(field).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(tag)
+
+
+def test_who_reads_all_sees_everybodys_jobs_until_the_key_is_revoked(
+    start_comfy: StartComfy, open_page: OpenPage, tmp_path: Path, tag: str
+) -> None:
+    comfy = start_comfy(base=tmp_path)
+    file = comfy.user_folder / "keys.json"
+    ann, eye = (
+        {"name": name, "scopes": [scope], "sha256": sha256(secret.encode()).hexdigest()}
+        for name, scope, secret in (("ann", "submit", "uak_ann"), ("eye", "read-all", KEY))
+    )
+    file.write_text(json.dumps([ann, eye]))
+    body = {"tag": tag, "seconds": 60, "steps": 600}
+    bearer = {"Authorization": "Bearer uak_ann"}
+    assert comfy.post("/api/v1/probe/jobs", json=body, headers=bearer).status_code == 202
+    page = open_page(comfy.url + PATH, expected=(REFUSED, "403"))
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_label("API key").press("Enter")
+    running = row(page, "running", tag)
+    expect(running.get_by_role("progressbar")).to_be_visible()
+
+    running.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("alert").filter(has_text="does not have the scope")).to_be_visible()
+    expect(running).to_be_visible()
+
+    file.write_text(json.dumps([ann]))
+    expect(page.get_by_label("API key")).to_be_focused()
     expect(page.locator("body")).not_to_contain_text(tag)
 
 

@@ -16,7 +16,11 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 DOCS = "/api/v1/docs"
 SECRET = "uak_of-the-docs-page"
-KEYS = f"docs:submit+read+cancel:{sha256(SECRET.encode()).hexdigest()}"
+SUBMITTER = "uak_of-one-who-may-not-read"
+KEYS = ", ".join(
+    f"{scopes[0]}:{'+'.join(scopes)}:{sha256(secret.encode()).hexdigest()}"
+    for secret, scopes in ((SECRET, ("submit", "read", "cancel")), (SUBMITTER, ("submit",)))
+)
 MARKUP = '<img src="nowhere" onerror="document.title = 1"><b>bold</b>'
 
 
@@ -214,29 +218,63 @@ def test_where_keys_are_needed_it_asks_for_one_and_keeps_it_in_the_tab(
     start_comfy: StartComfy, open_page: OpenPage
 ) -> None:
     comfy = start_comfy(UNIFIED_API_KEYS=KEYS)
-    page = open_page(f"{comfy.url}{DOCS}#image-resize", expected=("401",))
+    page = open_page(f"{comfy.url}{DOCS}#image-resize", expected=("401", "403"))
     card, key = card_of(page, "image-resize"), page.get_by_label("API key")
-    expect(card.get_by_role("tabpanel")).to_contain_text("Bearer $UNIFIED_API_KEY")
-
-    send(card)
-    expect(card.get_by_role("alert")).to_contain_text("asks for a key")
     expect(key).to_be_focused()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.get_by_role("searchbox")).to_be_hidden()
 
     key.fill("wrong")
     key.press("Enter")
-    expect(page.locator("#key-state")).to_contain_text("key")
-    expect(page.locator("#key-state")).to_have_class(re.compile("bad"))
+    expect(page.get_by_role("alert")).to_contain_text("This key does not open")
+    key.fill(SUBMITTER)
+    key.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not have the scope")
     key.fill(SECRET)
     key.press("Enter")
-    expect(page.locator("#key-state")).to_have_text("This key is good.")
+    expect(card.get_by_role("tabpanel")).to_contain_text("Bearer $UNIFIED_API_KEY")
+    expect(page.locator("#trouble")).to_be_hidden()
+    expect(key).to_be_hidden()
 
     card.get_by_role("button", name="Use a sample").click()
     send(card)
     assert natural_width(card) == 512
     assert SECRET not in str(card.text_content())
     page.reload()
-    expect(page.get_by_label("API key")).to_have_value(SECRET)
+    expect(card.get_by_role("tabpanel")).to_be_visible()
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+    page.get_by_role("link", name="Dashboard").click()
+    expect(page.get_by_role("heading", name="Recent")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["docs", "dashboard"])
+def test_the_document_is_saved_with_the_key(
+    start_comfy: StartComfy, open_page: OpenPage, name: str
+) -> None:
+    comfy = start_comfy(UNIFIED_API_KEYS=KEYS)
+    page = open_page(f"{comfy.url}/api/v1/{name}", expected=("401",))
+    page.get_by_label("API key").fill(SECRET)
+    page.get_by_label("API key").press("Enter")
+    expect(page.get_by_role("button", name="Forget the key")).to_be_visible()
+
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="OpenAPI").click()
+
+    assert saving.value.suggested_filename == "openapi.json"
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    document = comfy.get("/api/v1/openapi.json", headers=headers)
+    assert saving.value.path().read_bytes() == document.content
+
+
+def test_without_keys_the_link_leads_to_the_document(docs, newest: ComfyProcess) -> None:
+    # A browser looks for an icon of what is no page.
+    page = docs(expected=("404",))
+    expect(page.get_by_role("button", name="Forget the key")).to_be_hidden()
+
+    page.get_by_role("link", name="OpenAPI").click()
+
+    page.wait_for_url(f"{newest.url}/api/v1/openapi.json")
+    expect(page.locator("body")).to_contain_text('"openapi": "3.1.0"')
 
 
 def test_the_picture_of_an_answer_goes_with_the_next_request(docs) -> None:
@@ -261,7 +299,7 @@ def test_the_picture_of_an_answer_goes_with_the_key(
     start_comfy: StartComfy, open_page: OpenPage
 ) -> None:
     comfy = start_comfy(UNIFIED_API_KEYS=KEYS)
-    page = open_page(f"{comfy.url}{DOCS}#image-resize")
+    page = open_page(f"{comfy.url}{DOCS}#image-resize", expected=("401",))
     record_blob_urls(page)
     card, key = card_of(page, "image-resize"), page.get_by_label("API key")
     key.fill(SECRET)
@@ -270,11 +308,13 @@ def test_the_picture_of_an_answer_goes_with_the_key(
     natural_width(card)
     assert len(blob_urls(page)) == 1
 
-    key.fill("")
+    page.get_by_role("button", name="Forget the key").click()
 
-    expect(card.locator(".answered > *")).to_have_count(0)
-    expect(card.get_by_role("alert")).to_be_hidden()
+    expect(key).to_be_focused()
+    expect(card).to_have_count(0)
+    expect(page.get_by_role("alert")).to_be_hidden()
     assert blob_urls(page) == []
+    assert page.evaluate("sessionStorage.getItem('unified-api-key')") == ""
 
 
 def test_it_works_below_a_prefix_of_a_proxy(docs, newest: ComfyProcess) -> None:

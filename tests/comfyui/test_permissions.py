@@ -6,6 +6,7 @@ The emulator allows everything, so the calls are written down on their way to it
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -105,6 +106,10 @@ def live(
     assert requests.get(ended[0]["result_url"], timeout=30).ok
     assert requests.delete(f"{orchestrator.url}/api/v1/jobs/{well[0]}", timeout=30).ok
     orchestrator.tagged("-")
+    orchestrator.kill()
+    orchestrator.start(UNIFIED_API_KEYS=f"ci:read:{sha256(b'secret').hexdigest()}")
+    of_one = {"Authorization": "Bearer secret"}
+    assert requests.get(f"{orchestrator.url}/api/v1/jobs", headers=of_one, timeout=30).ok
 
 
 def nearly_use_up(stack: Stack, queue: str) -> None:

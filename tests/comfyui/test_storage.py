@@ -121,6 +121,26 @@ def test_a_result_is_the_input_of_the_next_job_by_its_cdn_link(
     assert second["status"] == "completed", second["error"]
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "s3://{bucket}/{key}",
+        "{cdn}/{key}",
+        "https://{bucket}.s3.us-east-1.amazonaws.com/{key}",
+        "https://s3.us-east-1.amazonaws.com/{bucket}/images%2F..%2F{key}",
+    ],
+)
+def test_nobody_has_a_private_picture_out_of_the_results_bucket(
+    comfy: ComfyProcess, moto: Emulator, reference: str
+) -> None:
+    put_photo(moto, BUCKET, "hr/scan.png")
+
+    job = resize(comfy, reference.format(bucket=BUCKET, cdn=CDN, key="hr/scan.png"))
+
+    assert (job["status"], job["error_detail"]["code"]) == ("failed", "forbidden_source")
+    assert "UNIFIED_API_S3_READ_BUCKETS" in job["error"]
+
+
 def test_another_bucket_is_refused(comfy: ComfyProcess, moto: Emulator) -> None:
     put_photo(moto, FOREIGN, "a.png")
 

@@ -199,6 +199,8 @@ class Bench:
         self._settings = settings
         self.timing = Timing(retry_seconds=QUICK_SECONDS, sweep_seconds=QUICK_SECONDS)
         self.encode = encoded
+        #: Where objects of S3 are read.
+        self.objects = None
         self._opened = []
         self.host = self.new_host()
 
@@ -214,7 +216,7 @@ class Bench:
         shop = Workshop(
             host=host,
             store=store,
-            inputs=Inputs(self._folder / "input", settings),
+            inputs=Inputs(self._folder / "input", settings, objects=self.objects),
             results=results,
             thumbnails=Thumbnails(results, FileCache(self.thumbnails_folder, max_bytes=most)),
             offer=Offer(
@@ -299,6 +301,15 @@ def painted(color, size=(8, 6), kind="PNG"):
     return buffer.getvalue()
 
 
+def define(folder):
+    """Write the two workflows into a folder."""
+    for slug, (content, graph) in {"draw": DRAW, "edit": EDIT}.items():
+        (folder / slug).mkdir(parents=True)
+        (folder / slug / "workflow.json").write_text(json.dumps(content))
+        (folder / slug / "graph.json").write_text(json.dumps(graph))
+    return folder
+
+
 @pytest.fixture
 def picture():
     """The bytes of a picture: picture("teal", size=(8, 6), kind="PNG")."""
@@ -331,12 +342,7 @@ def settings():
 @pytest.fixture
 def definitions(tmp_path):
     """A folder with two workflows: `draw` makes a picture, `edit` takes one."""
-    for slug, (content, graph) in {"draw": DRAW, "edit": EDIT}.items():
-        folder = tmp_path / "definitions" / slug
-        folder.mkdir(parents=True)
-        (folder / "workflow.json").write_text(json.dumps(content))
-        (folder / "graph.json").write_text(json.dumps(graph))
-    return tmp_path / "definitions"
+    return define(tmp_path / "definitions")
 
 
 @pytest.fixture

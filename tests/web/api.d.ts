@@ -68,7 +68,8 @@ interface JobList {
 type JobEvent =
   | { name: "status"; data: JobView }
   | { name: "progress"; data: ProgressView }
-  | { name: "preview"; data: Preview };
+  | { name: "preview"; data: Preview }
+  | { name: "problem"; data: Problem };
 
 /** An image of a running job, in base64. */
 interface Preview {

@@ -110,10 +110,19 @@ def test_what_root_makes_belongs_to_the_owner_of_the_user_folder(
     assert [path.stat().st_uid for path in (file.parent, file)] == [SOMEBODY, SOMEBODY]
 
 
+def test_the_template_takes_keys_of_every_scope() -> None:
+    template = (ROOT / "deploy" / "cloudformation.yaml").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'ApiKeys:\n.*\n.*\n    AllowedPattern: "(.*)"', template)
+
+    for scope in (*(one.value for one in Scope), "read+read-all"):
+        assert re.fullmatch(pattern, f"a:{scope}:{'0' * 64}, b:{scope}:{'1' * 64}")
+
+
 def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder: Path) -> None:
     at = ("--user-folder", str(user_folder))
     secret = clone.key("add", "a", *at, "--scopes", "admin").stdout.strip()
     clone.key("add", "b", *at, "--scopes", "read, submit,read")
+    clone.key("add", "c", *at, "--scopes", "read-all,cancel")
 
     listed = clone.key("list", *at).stdout
 
@@ -121,6 +130,7 @@ def test_the_list_shows_keys_as_the_setting_takes_them(clone: Clone, user_folder
     assert [(key.name, key.scopes) for key in parsed] == [
         ("a", {Scope.ADMIN}),
         ("b", {Scope.READ, Scope.SUBMIT}),
+        ("c", {Scope.READ_ALL, Scope.CANCEL}),
     ]
     assert secret not in listed
     found = Keyring(parsed).find(secret.encode())

@@ -321,3 +321,130 @@ def test_what_is_no_picture_of_a_known_kind_is_not_converted(
 
     with pytest.raises(ConversionFailed):
         convert(path, tmp_path / "out", format="png", quality=90)
+
+
+PARAMETERS = "a cat, SECRET\nNegative: dog\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1"
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><dc:description>SECRET</dc:description></x:xmpmeta>"
+
+
+def texts_of_others() -> list[tuple[str, PngInfo]]:
+    """Pictures as other people's nodes and programs write them."""
+    made = []
+    names = ("parameters", "Parameters", "generation_data", "Comment", "Description", "Dream")
+    names = (*names, "sd-metadata", "invokeai_metadata", "XML:com.adobe.xmp", "any", "Software")
+    for name in names:
+        for kind in ("tEXt", "zTXt", "iTXt", "iTXt, compressed"):
+            info = PngInfo()
+            if kind.startswith("iTXt"):
+                info.add_itxt(name, PARAMETERS, zip="compressed" in kind)
+            else:
+                info.add_text(name, PARAMETERS, zip=kind == "zTXt")
+            made.append((f"{name} ({kind})", info))
+    return made
+
+
+@pytest.mark.parametrize(("name", "info"), texts_of_others(), ids=lambda each: str(each)[:40])
+def test_texts_of_other_programs_go_out_of_a_png(tmp_path: Path, name: str, info: PngInfo) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "out.png"
+    picture().save(path, pnginfo=info)
+
+    assert strip(path, out)
+
+    assert {chunk[4:8] for chunk in chunks(out)} == {b"IHDR", b"IDAT", b"IEND"}
+    assert frames(out) == frames(path)
+
+
+def test_texts_behind_the_pixels_go_too(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "out.png"
+    info = PngInfo()
+    info.add(b"tEXt", b"parameters\0" + PARAMETERS.encode(), after_idat=True)
+    picture().save(path, pnginfo=info)
+
+    assert strip(path, out)
+
+    assert b"SECRET" not in out.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["Title", "Author", "Copyright", "Creation Time", "Software"])
+def test_whose_a_png_is_stays(tmp_path: Path, name: str) -> None:
+    path, out = tmp_path / "a.png", tmp_path / "out.png"
+    for international in (False, True):
+        info = PngInfo()
+        (info.add_itxt if international else info.add_text)(name, "Ann, 2026")
+        picture().save(path, pnginfo=info)
+
+        assert not strip(path, out)
+
+
+EXIF_OF_OTHERS = {
+    "comment": {0x9286: b"ASCII\0\0\0a cat, SECRET"},
+    "unicode comment": {0x9286: b"UNICODE\0" + "a cat, SECRET".encode("utf-16-be")},
+    "description": {0x010E: "a cat, SECRET"},
+    "Windows": {0x9C9C: "a cat, SECRET".encode("utf-16-le")},
+    "parameters": {0x0131: PARAMETERS},
+}
+
+
+@pytest.mark.parametrize("tags", EXIF_OF_OTHERS.values(), ids=EXIF_OF_OTHERS)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_free_text_in_exif_goes(tmp_path: Path, name: str, tags: dict[int, Any]) -> None:
+    path, out = tmp_path / name, tmp_path / f"out-{name}"
+    data = Image.Exif()
+    for tag, value in tags.items():
+        (data.get_ifd(0x8769) if tag == 0x9286 else data)[tag] = value
+    picture().save(path, exif=data.tobytes())
+    assert any(secret in path.read_bytes() for secret in (*SECRETS, b"\0S\0E\0C\0R\0E\0T"))
+
+    assert strip(path, out)
+
+    assert not any(secret in out.read_bytes() for secret in (*SECRETS, b"\0S\0E\0C\0R\0E\0T"))
+    assert frames(out) == frames(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_exif_of_the_pixels_stays(tmp_path: Path, name: str) -> None:
+    path, out = tmp_path / name, tmp_path / f"out-{name}"
+    data = Image.Exif()
+    data[0x0112] = 6
+    data.get_ifd(0x8769)[0xA001] = 1
+    picture().save(path, exif=data)
+
+    assert not strip(path, out)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_xmp_goes(tmp_path: Path, name: str) -> None:
+    path, out = tmp_path / name, tmp_path / f"out-{name}"
+    picture().save(path, xmp=XMP)
+    assert b"SECRET" in path.read_bytes()
+
+    assert strip(path, out)
+
+    assert b"SECRET" not in out.read_bytes()
+    assert frames(out) == frames(path)
+
+
+def test_comments_and_captions_of_a_jpeg_go(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.jpg", tmp_path / "out.jpg"
+    picture().save(path, comment="a cat, SECRET")
+    assert strip(path, out)
+    assert b"SECRET" not in out.read_bytes()
+
+    picture().save(path)
+    content = path.read_bytes()
+    caption = b"Photoshop 3.0\0" + b"8BIM SECRET"
+    segment = b"\xff\xed" + struct.pack(">H", len(caption) + 2) + caption
+    path.write_bytes(content[:2] + segment + content[2:])
+    assert strip(path, out)
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("tiff", [b"", b"II*\0", b"XX*\0\0\0\0\x08", b"II*\0\x08\0\0\0\xff\xff"])
+def test_exif_that_cannot_be_read_goes(tmp_path: Path, tiff: bytes) -> None:
+    path, out = tmp_path / "a.jpg", tmp_path / "out.jpg"
+    picture().save(path, exif=b"Exif\0\0" + tiff + b"")
+    content = path.read_bytes()
+
+    assert strip(path, out) == (b"Exif" in content)
+
+    assert b"Exif" not in out.read_bytes()

@@ -287,9 +287,9 @@ async def test_the_list_shows_the_newest_first_as_they_are_now(engine, bench):
     second = await accepted(engine, "draw", {})
     await bench.until(lambda: len(bench.host.prompts) == 2)
 
-    listed = await engine.list(limit=9)
+    listed = (await engine.list(limit=9)).jobs
 
-    shown = [(job.job_id, job.stage) for _, job, _ in listed]
+    shown = [(job.job_id, job.stage) for job, _ in listed]
     assert shown == [(second.job_id, Stage.RUNNING), (first.job_id, None)]
 
 

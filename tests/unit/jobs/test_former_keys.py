@@ -117,7 +117,7 @@ async def test_a_store_of_version_5_goes_on(bench, leave):
 
     listed = await engine.list(limit=9)
 
-    assert {job.job_id for _, job, _ in listed} == {
+    assert {job.job_id for job, _ in listed.jobs} == {
         former_id("ann", "k"),
         former_id("ann", "other"),
     }

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from unified_api.jobs.errors import ForbiddenSource, InputFetchFailed, InputInvalid
 from unified_api.jobs.inputs import FILES_AT_ONCE, Inputs
+from unified_api.jobs.owners import owned_name
 
 from ..fake_host import until
 
@@ -50,15 +51,15 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize(("kind", "extension"), [("PNG", "png"), ("JPEG", "jpg")])
-async def test_a_picture_is_fetched_under_the_hash_of_its_content(
+async def test_a_picture_is_fetched_under_the_hash_of_its_content_and_its_owners_mark(
     inputs, folder, gallery, picture, kind, extension
 ):
     content = picture("red", kind=kind)
     url = gallery.hang("/photo.txt", content, headers={"Content-Type": "text/html"})
 
-    names = await inputs.fetch({"image_url": url})
+    names = await inputs.fetch({"image_url": url}, "ann")
 
-    name = f"unified_api/{hashlib.sha256(content).hexdigest()}.{extension}"
+    name = f"unified_api/{owned_name(hashlib.sha256(content).hexdigest(), 'ann')}.{extension}"
     assert names == {"image_url": name}
     assert (folder / name).read_bytes() == content
     assert len(files_in(folder)) == 1
@@ -120,6 +121,41 @@ async def test_equal_pictures_are_one_file(inputs, folder, gallery, picture):
     again = await inputs.fetch({"image_url": urls[0]})
 
     assert len({*names.values(), *again.values()}) == 1
+    assert len(files_in(folder)) == 1
+
+
+async def test_equal_pictures_of_two_owners_share_neither_name_nor_request(
+    inputs, folder, gallery, picture
+):
+    urls = {"image_url": gallery.hang("/a.png", picture("red"), held=True)}
+    hers, his = (asyncio.ensure_future(inputs.fetch(urls, owner)) for owner in ("ann", "bob"))
+    await until(lambda: gallery.asked["/a.png"] == 2)
+    gallery.gate.set()
+
+    assert await hers != await his
+    assert len(files_in(folder)) == 2
+
+
+async def test_what_is_staged_and_dropped_leaves_nothing(inputs, folder, picture):
+    kept = await inputs.stage(chunks(picture("red")), "ann")
+
+    await inputs.drop([kept])
+
+    assert files_in(folder) == []
+    with pytest.raises(InputFetchFailed):
+        await inputs.fetch({"image_url": kept.reference}, "ann")
+
+
+async def test_of_two_equal_uploads_the_refused_one_takes_nothing_from_the_other(
+    inputs, folder, picture
+):
+    refused, accepted = [await inputs.stage(chunks(picture("red")), "ann") for _ in range(2)]
+
+    await inputs.commit([accepted.reference])
+    await inputs.drop([refused])
+    await inputs.drop([accepted])
+
+    assert await inputs.fetch({"image_url": accepted.reference}, "ann")
     assert len(files_in(folder)) == 1
 
 

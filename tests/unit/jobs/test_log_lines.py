@@ -82,8 +82,45 @@ def test_a_traceback_is_one_line_and_the_journal_knows_how_bad_it_is(
     assert "ValueError: 五" in json.loads(line[3:])["exception"]
 
 
-def test_text_leaves_the_lines_to_comfyui(logger: logging.Logger) -> None:
+FORGED = "a\r\n2026-01-01 [INFO] all is well\x1b[2J\x9b\u202e\u2028\0b 猫"
+SPELT_OUT = r"a\r\n2026-01-01 [INFO] all is well\x1b[2J\x9b\u202e\u2028\x00b 猫"
+
+
+def written_by_comfyui(logger: logging.Logger) -> io.StringIO:
+    """What somebody else's handler writes, further up, where lines go that are text."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    parent = logger.parent
+    assert parent is not None
+    parent.handlers = [handler]
+    return stream
+
+
+def test_text_is_left_to_comfyui_in_one_line_without_what_cannot_be_seen(
+    logger: logging.Logger,
+) -> None:
+    stream = written_by_comfyui(logger)
     write_as("text", logger)
 
-    assert logger.handlers == []
-    assert logger.propagate
+    child = logger.getChild("deep.down")
+    child.warning("job %s: 100%% %s", "1", FORGED)
+    child.error(FORGED)
+
+    assert stream.getvalue() == f"WARNING job 1: 100% {SPELT_OUT}\nERROR {SPELT_OUT}\n"
+
+
+def test_a_traceback_as_text_cannot_be_mistaken_for_other_lines(logger: logging.Logger) -> None:
+    stream = written_by_comfyui(logger)
+    write_as("text", logger)
+
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logger.exception("it failed")
+
+    first, *traceback = stream.getvalue().splitlines()
+    assert first == "ERROR it failed"
+    assert "ValueError: a" in stream.getvalue()
+    assert all(line.startswith("  ") and line.isprintable() for line in traceback)
+    assert "[INFO] all is well\\x1b[2J" in stream.getvalue()

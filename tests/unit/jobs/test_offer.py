@@ -7,7 +7,7 @@ import threading
 import pytest
 from unified_api.jobs.errors import UnhealthyWorkflow
 from unified_api.jobs.offer import Offer
-from unified_api.workflows import Catalog, Takes
+from unified_api.workflows import Catalog, Takes, TextInputs
 
 from ..fake_host import until
 
@@ -133,3 +133,71 @@ async def test_a_machine_that_is_slow_to_answer_holds_the_loop_up_for_nobody(mac
     await until(offer.all)
     assert size(offer.find("draw"))["maximum"] == 32
     keeping.cancel()
+
+
+def test_a_caller_who_could_name_any_file_finds_the_workflow_unhealthy(definitions):
+    inputs = {"Draw": TextInputs(frozenset({"text"}), frozenset({"text"}))}
+    offer = Offer(Catalog([definitions]), text_inputs=lambda name: inputs.get(name, TextInputs()))
+    offer.refresh()
+
+    (problem,) = offer.find("draw").problems
+
+    assert "parameter text: input text of node 1 (Draw) names a file" in problem
+    assert offer.find("edit").is_healthy
+    with pytest.raises(UnhealthyWorkflow, match="names a file"):
+        offer.healthy("draw")
+
+
+def test_a_name_out_of_a_list_has_one_line_and_the_workflow_stays_the_same(definitions):
+    inputs = {"Draw": TextInputs(names=frozenset({"text"}))}
+    offer = Offer(Catalog([definitions]), text_inputs=lambda name: inputs.get(name, TextInputs()))
+    offer.refresh()
+    first = offer.healthy("draw")
+
+    offer.refresh()
+
+    assert first.violations({"text": "a\nb"})
+    assert offer.healthy("draw") is first
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"unified_api/{'ab' * 32}.png",
+        f"unified_api/{'ab' * 40}.png [input]",
+        f"./unified_api//x/../{'AB' * 40}.jpg",
+        "unified_api\\0b0e7c6e-0000-4000-8000-000000000000\\1\\9_00001_.png [output]",
+        "unified_api",
+        "unified_api/",
+    ],
+)
+def test_a_definition_that_names_a_file_of_a_job_is_unhealthy(definitions, name):
+    file = definitions / "draw" / "graph.json"
+    graph = json.loads(file.read_text())
+    graph["3"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    file.write_text(json.dumps(graph))
+    offer = Offer(Catalog([definitions]))
+    offer.refresh()
+
+    (problem,) = offer.find("draw").problems
+
+    assert "node 3: input image names a file that belongs to a job" in problem
+
+
+def test_a_choice_that_is_a_file_of_a_job_is_unhealthy_and_an_image_in_the_graph_is_replaced(
+    definitions,
+):
+    for slug in ("draw", "edit"):
+        file = definitions / slug / "workflow.json"
+        content = json.loads(file.read_text())
+        if slug == "draw":
+            text = {"type": "string", "enum": ["a", f"unified_api/{'ab' * 32}.png"]}
+            content["parameters"]["properties"]["text"] = text
+            file.write_text(json.dumps(content))
+    graph = definitions / "edit" / "graph.json"
+    graph.write_text(graph.read_text().replace("example.png", f"unified_api/{'ab' * 32}.png"))
+    offer = Offer(Catalog([definitions]))
+    offer.refresh()
+
+    assert "parameter text" in offer.find("draw").problems[0]
+    assert offer.find("edit").is_healthy

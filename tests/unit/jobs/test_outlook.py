@@ -188,7 +188,7 @@ async def test_positions_are_told_at_acceptance_and_move_up(engine, first) -> No
     jobs = [first, *(each.job for each in submitted)]
     assert [each.progress.queue_position for each in submitted] == [1, 2, 3, 4, 5, 6, 7]
     assert await positions(engine, jobs) == [None, 1, 2, 3, 4, 5, 6, 7]
-    listed = [progress.queue_position for *_, progress in await engine.list(limit=9)]
+    listed = [progress.queue_position for _, progress in (await engine.list(limit=9)).jobs]
     assert listed == [7, 6, 5, 4, 3, 2, 1, None]
     await engine.cancel(jobs[3].job_id)
     assert await positions(engine, jobs[3:]) == [None, 3, 4, 5, 6]

@@ -54,7 +54,7 @@ async def upload(engine):
     async def content():
         yield painted("red")
 
-    return await engine.keep_upload(content())
+    return (await engine.stage_upload(content(), None)).reference
 
 
 async def test_nothing_that_jobs_leave_is_open_to_others(bench, tmp_path, gallery):

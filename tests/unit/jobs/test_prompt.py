@@ -180,6 +180,14 @@ FULL = (
         "exception_message": f"[Errno 28] {os.strerror(errno.ENOSPC)}",
     },
 )
+OUT_OF_FILES = (
+    "execution_error",
+    {
+        **NODE,
+        "exception_type": "OSError",
+        "exception_message": f"[Errno 24] {os.strerror(errno.EMFILE)}: '/a/b.png'",
+    },
+)
 INTERRUPTED = ("execution_interrupted", NODE)
 START = ("execution_start", {})
 SUCCESS = ("execution_success", {})
@@ -194,6 +202,7 @@ SUCCESS = ("execution_success", {})
         ("error", [START, MEMORY], OutOfMemory),
         ("error", [START, CUDA_MEMORY], OutOfMemory),
         ("error", [START, FULL], DiskFull),
+        ("error", [START, OUT_OF_FILES], DiskFull),
         ("error", [START, INTERRUPTED], Interrupted),
         ("error", [], ExecutionFailed),
         ("error", [START], ExecutionFailed),
@@ -208,7 +217,7 @@ def test_a_failure_is_told_by_the_last_message_beside_the_status(status, message
     assert type(failure) is (kind or type(None))
 
 
-@pytest.mark.parametrize("message", [ERROR, MEMORY, FULL, INTERRUPTED])
+@pytest.mark.parametrize("message", [ERROR, MEMORY, FULL, OUT_OF_FILES, INTERRUPTED])
 def test_a_failure_names_its_node_and_none_of_the_details(message):
     failure = failure_of("error", [message])
 

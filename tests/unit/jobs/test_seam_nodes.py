@@ -1,9 +1,9 @@
 """What the nodes of a ComfyUI lack for a graph, and what their inputs take."""
 
+import errno
 import math
 
 import pytest
-from unified_api.jobs.comfyui.declared import Faults
 from unified_api.jobs.prompt import Lack
 from unified_api.workflows import Takes
 
@@ -128,15 +128,36 @@ def test_a_class_that_is_not_there_or_broken_tells_nothing(seam, takes, caplog):
     assert "node class Draw could not tell its inputs" in caplog.text
 
 
-def test_a_fault_of_a_class_is_logged_once_and_a_new_one_again(caplog):
-    faults = Faults()
+def test_a_fault_of_a_class_is_logged_once_and_a_new_one_again(seam, planted, caplog):
+    host = seam.ComfyUI()
+    errors = [ValueError("a"), ValueError("a"), ValueError("b")]
 
-    for error in (ValueError("a"), ValueError("a"), ValueError("b")):
-        faults.log("Draw", error)
-        faults.log("Other", error)
+    for error in errors:
+        for name in ("Draw", "Other"):
+            planted.node_classes[name] = failing_with(error)
+            assert host.takes(name) == {}
 
     assert [record.args for record in caplog.records] == [("Draw",), ("Other",)] * 2
     assert "ValueError: b" in caplog.text
+
+
+def failing_with(error):
+    """A node class that cannot tell its inputs."""
+
+    def input_types():
+        raise error
+
+    return type("Failing", (), {"INPUT_TYPES": input_types})
+
+
+def test_a_class_whose_folder_cannot_be_listed_for_a_while_is_not_judged(seam, planted):
+    planted.node_classes["Draw"] = failing_with(OSError(errno.EMFILE, "too many"))
+    host = seam.ComfyUI()
+
+    with pytest.raises(OSError, match="too many"):
+        host.takes("Draw")
+    with pytest.raises(OSError, match="too many"):
+        host.lacks({"1": {"class_type": "Draw", "inputs": {}}})
 
 
 DECLARED = {"required": {"model": (["a"],), "steps": ("INT", {"min": 1})}}

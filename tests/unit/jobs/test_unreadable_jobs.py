@@ -137,7 +137,7 @@ async def test_it_is_never_run_and_those_behind_it_are(bench):
     job, _ = await engine.get(ids[3])
     assert (job.status, job.is_readable) == (Status.FAILED, False)
     assert len(bench.host.prompts) == 4
-    assert [entry[1].job_id for entry in await engine.list(limit=9)] == ids[::-1]
+    assert [job.job_id for job, _ in (await engine.list(limit=9)).jobs] == ids[::-1]
     newest, progress = await engine.get(ids[4])
     assert (newest.status, progress.queue_position) == (Status.COMPLETED, None)
 
@@ -167,15 +167,15 @@ async def test_it_can_be_deleted(bench, status):
 
     with pytest.raises(UnknownJob):
         await engine.get(job_id)
-    assert await engine.list(limit=9) == []
+    assert (await engine.list(limit=9)).jobs == []
 
 
 async def test_cancelling_it_shows_it_as_it_is(bench):
     engine = await bench.open(fetch_ahead=1)
-    ids = await submitted(bench, engine, 3)
-    change(bench.store_path, ids[2], "{}")
+    ids = await submitted(bench, engine, 5)
+    change(bench.store_path, ids[4], "{}")
 
-    job, _ = await engine.cancel(ids[2])
+    job, _ = await engine.cancel(ids[4])
 
     assert not job.is_readable
     assert await engine.count_unfinished("") == 0

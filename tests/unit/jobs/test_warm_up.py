@@ -188,7 +188,7 @@ async def test_it_is_no_job_and_leaves_nothing(bench, warm, tmp_path) -> None:
     await is_over(bench, engine)
 
     told = Read(engine.metrics.text(engine.components()))
-    assert await engine.list(limit=1) == []
+    assert (await engine.list(limit=1)).jobs == []
     assert [each for each in (tmp_path / "output").rglob("*") if each.is_file()] == []
     assert list(bench.results_folder.iterdir()) == []
     assert told("unified_api_gpu_busy_seconds_total") == 0

@@ -11,6 +11,7 @@ from standardwebhooks import WebhookVerificationError
 from unified_api.jobs.errors import ExecutionFailed, OutOfMemory
 from unified_api.jobs.health import State
 from unified_api.jobs.job import Job, Status, Webhook
+from unified_api.jobs.notify.outbox import Filter
 from unified_api.jobs.prompt import Ending
 from unified_api.jobs.store import JOBS, Store
 from unified_api.routes import mount
@@ -302,11 +303,9 @@ async def test_a_job_that_comes_again_after_it_was_deleted_is_told_of_again(stor
 async def waiting(store):
     """What the outbox holds, oldest first."""
     found = []
-    while notice := await store.outbox.next(
-        now=9e9, but=[each.sequence for each in found], sites=[]
-    ):
-        found.append(notice)
-    return found
+    while due := await store.outbox.due(Filter(but_sequences=frozenset(found)), now=9e9):
+        found += [each.sequence for each in due]
+    return [await store.outbox.get(sequence) for sequence in sorted(found)]
 
 
 def execute(path, sql):

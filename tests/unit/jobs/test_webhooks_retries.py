@@ -10,7 +10,8 @@ import pytest
 from unified_api.jobs.job import Job, Webhook
 from unified_api.jobs.notify.outbox import MOST_REMEMBERED
 from unified_api.jobs.notify.retries import JITTER, PAUSES_SECONDS
-from unified_api.jobs.notify.webhooks import MOST_AT_ONE_SITE, Webhooks
+from unified_api.jobs.notify.scheduler import Kind, Limits
+from unified_api.jobs.notify.webhooks import Webhooks
 from unified_api.jobs.store import Store
 
 from ..fake_host import described, until
@@ -247,16 +248,16 @@ async def test_a_slow_receiver_keeps_only_his_own_waiting(teller_on, receiver, r
     slow = await receive()
     slow.gate.clear()
     teller = await teller_on(receiver, slow)
-    for number in range(3 * MOST_AT_ONE_SITE):
+    for number in range(3 * Limits().per_site):
         await teller.store.tell(ended(slow, f"slow-{number}"))
 
     await teller.store.tell(ended(receiver))
     await until(lambda: receiver.told)
 
-    assert len(slow.told) <= MOST_AT_ONE_SITE
+    assert len(slow.told) <= Limits().of_receiver(Kind.NEW)
     slow.gate.set()
     await teller.webhooks.settle()
-    assert len(slow.told) == 3 * MOST_AT_ONE_SITE
+    assert len(slow.told) == 3 * Limits().per_site
 
 
 # What is sent and what is kept

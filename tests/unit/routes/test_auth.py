@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from multidict import CIMultiDict
 from unified_api.jobs.health import State
-from unified_api.jobs.keys import Key
+from unified_api.jobs.keys import Key, Scope
 from unified_api.jobs.settings import Settings
 from unified_api.routes.api import API, BESIDE, METRICS, NEEDS, PUBLIC
 from unified_api.routes.auth import Keyring
@@ -105,30 +105,42 @@ def test_every_route_is_public_or_needs_a_scope():
     assert PUBLIC.isdisjoint(NEEDS)
 
 
+READERS = {"read", "read-all", "admin"}
+FOLLOWERS = {*READERS, "submit"}
+
+
 @pytest.mark.parametrize(
-    ("scope", "method", "path", "status"),
+    ("scopes", "method", "path", "status"),
     [
-        ("read", "GET", JOBS, 200),
-        ("read", "GET", f"{PREFIX}/workflows", 200),
-        ("read", "GET", f"{PREFIX}/workflows/draw", 200),
-        ("read", "GET", f"{JOBS}/nobody", 404),
-        ("read", "GET", f"{DRAW}/nobody", 404),
-        ("read", "GET", f"{JOBS}/nobody/outputs/0", 404),
-        ("submit", "POST", DRAW, 202),
-        ("cancel", "POST", f"{JOBS}/nobody/cancel", 404),
+        (READERS, "GET", JOBS, 200),
+        (READERS, "GET", f"{PREFIX}/workflows", 200),
+        (READERS, "GET", f"{PREFIX}/workflows/draw", 200),
+        (READERS, "GET", f"{PREFIX}/openapi.json", 200),
+        (READERS, "GET", "/metrics", 200),
+        (READERS, "GET", f"{JOBS}/nobody/deliveries", 404),
+        (FOLLOWERS, "GET", f"{JOBS}/nobody", 404),
+        (FOLLOWERS, "GET", f"{DRAW}/nobody", 404),
+        (FOLLOWERS, "GET", f"{JOBS}/nobody/outputs/0", 404),
+        (FOLLOWERS, "GET", f"{JOBS}/nobody/outputs/0/thumbnail", 404),
+        (FOLLOWERS, "GET", f"{JOBS}/nobody/events", 404),
+        ({"submit", "admin"}, "POST", DRAW, 202),
+        ({"submit", "admin"}, "POST", f"{DRAW}?dry_run=true", 200),
+        ({"submit", "admin"}, "POST", f"{DRAW}:batch", 422),
+        ({"cancel", "admin"}, "POST", f"{JOBS}/nobody/cancel", 404),
+        ({"cancel", "admin"}, "DELETE", f"{JOBS}/nobody", 404),
     ],
 )
-async def test_each_route_takes_its_scope_or_admin_and_no_other(door, scope, method, path, status):
-    client = await door(keyring=Keyring([key(each, [each]) for each in (*ALL, "admin")]))
+async def test_each_route_takes_its_scopes_and_no_other(door, scopes, method, path, status):
+    everyone = [scope.value for scope in Scope]
+    client = await door(keyring=Keyring([key(each, [each]) for each in everyone]))
     body = {"json": {}} if method == "POST" else {}
 
     replies = {
         name: (await client.request(method, path, headers=bearer(name), **body)).status
-        for name in (*ALL, "admin")
+        for name in everyone
     }
 
-    others = dict.fromkeys({*ALL} - {scope}, 403)
-    assert replies == {scope: status, "admin": status, **others}
+    assert replies == {name: status if name in scopes else 403 for name in everyone}
 
 
 async def test_a_missing_scope_is_told(door):
@@ -170,6 +182,23 @@ async def test_reasons_are_for_those_who_may_read(door, bench, headers, tells, i
     comfyui = health["components"]["comfyui"]
     assert comfyui == {"status": "unhealthy", "reason": bench.host.problem if tells else None}
     assert ("workflows" in ready) == tells
+
+
+@pytest.mark.parametrize(
+    ("headers", "slugs"), [({}, None), (bearer("other"), None), (bearer(), ["draw", "edit"])]
+)
+async def test_the_names_of_workflows_are_for_those_who_may_read(door, headers, slugs):
+    client = await door()
+
+    told = await (await client.get(PREFIX, headers=headers)).json()
+
+    assert (told["name"], told["workflows"]) == ("ComfyUI Unified API Service", slugs)
+
+
+async def test_the_names_of_workflows_are_not_told_to_the_network_before_there_are_keys(door):
+    client = await door(keyring=Keyring(), is_open=False)
+
+    assert (await (await client.get(PREFIX)).json())["workflows"] is None
 
 
 async def test_a_name_may_have_two_keys_while_one_takes_the_place_of_the_other(door):
@@ -414,6 +443,45 @@ async def test_a_job_exists_for_its_owner_and_for_admins_alone(door, bench):
     assert seen == {"ann": [200] * 3, "bob": [404] * 3, "root": [200] * 3}
     assert lists == {"ann": [job_id], "bob": [], "root": [job_id]}
     assert (await client.post(f"{JOBS}/{job_id}/cancel", headers=bearer("bob"))).status == 404
+
+
+async def test_who_reads_all_sees_everybodys_jobs_and_changes_none(door, bench):
+    scopes = ["read-all", "submit", "cancel"]
+    client = await door(keyring=Keyring([key("ann"), key("eye", scopes), key("mon", ["read-all"])]))
+    theirs, own = await submitted(client, "ann"), await submitted(client, "eye")
+    paths = ("", "/events", "/deliveries", "/outputs/0", "/outputs/0/thumbnail")
+
+    for name in ("eye", "mon"):
+        assert [job["job_id"] for job in await listed(client, name)] == [own, theirs]
+        for path in paths:
+            reply = await client.get(f"{JOBS}/{theirs}{path}?wait=30", headers=bearer(name))
+            assert reply.status == 200, path
+            await reply.read()
+
+    eye = bearer("eye")
+    for method, path in (("POST", f"{theirs}/cancel"), ("DELETE", theirs)):
+        reply = await client.request(method, f"{JOBS}/{path}", headers=eye)
+        assert await code_of(reply) == (403, "forbidden")
+        assert "admin" in (await reply.json())["detail"]
+    assert (await client.post(f"{JOBS}/{own}/cancel", headers=eye)).status == 200
+    assert (await client.delete(f"{JOBS}/{own}", headers=eye)).status == 204
+
+
+async def test_who_submits_a_job_is_shown_it_at_once_and_later_by_its_id_alone(door):
+    keys = [key("ann", ["submit"]), key("bob", ["submit"])]
+    client = await door(keyring=Keyring(keys))
+
+    reply = await client.post(DRAW, json={}, headers={**bearer("ann"), "Prefer": "wait=30"})
+    waited = await reply.json()
+    path = waited["urls"]["self"]
+    later = [await client.get(path, headers=bearer(name)) for name in ("ann", "bob")]
+    result = await client.get(f"{path}/outputs/0", headers=bearer("ann"))
+
+    assert waited["status"] == "completed"
+    assert [each.status for each in later] == [200, 404]
+    assert await later[0].json() == waited
+    assert result.status == 200
+    assert await status_for(client, "ann") == 403
 
 
 async def test_a_stranger_is_told_the_same_of_a_job_as_of_none(door):

@@ -94,6 +94,91 @@ async def test_a_machine_of_its_own_answers_to_its_own_names_alone(door, host, s
         assert await code_of(reply) == (403, "unknown_host")
 
 
+@pytest.mark.parametrize("host", ["evil.example:8188", "192.168.1.7", "", "-"])
+async def test_under_a_foreign_name_nothing_is_told_but_whether_it_is_well(door, bench, host):
+    """What asks under such a name may be a load balancer, too."""
+    client = await door(keyring=Keyring(), is_local=True)
+    named = {"Host": host}
+
+    async def told(path):
+        reply = await client.get(path, headers=named)
+        return reply.status, await reply.json()
+
+    well = [await told("/health"), await told("/ready")]
+    bench.host.problem = "ComfyUI's worker thread has died."
+
+    assert well == [(200, {"status": "healthy"}), (200, {"ready": True})]
+    for path in ("/health", f"{PREFIX}/health"):
+        assert await told(path) == (503, {"status": "unhealthy"})
+    assert await told("/ready") == (503, {"ready": False})
+    for path in (PREFIX, f"{PREFIX}/openapi.json", f"{PREFIX}/workflows", "/metrics", JOBS):
+        assert await code_of(await client.get(path, headers=named)) == (403, "unknown_host"), path
+        assert (await client.head(path, headers=named)).status == 403, path
+
+
+async def test_a_page_of_another_origin_is_told_no_reasons(door, bench):
+    bench.host.problem = "ComfyUI's worker thread has died."
+    client = await door(keyring=Keyring(), is_local=True)
+
+    reply = await client.get("/health", headers=origin("http://evil.example"))
+
+    assert (await reply.json())["components"]["comfyui"]["reason"] is None
+
+
+# Pages that would show what is answered
+
+APP = "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "headers", "policy"),
+    [
+        ((), {}, "same-origin"),
+        ((), {"Referer": "https://evil.example/"}, "same-origin"),
+        ((), origin("https://evil.example"), "same-origin"),
+        ((APP,), {}, "same-origin"),
+        ((APP,), origin("https://evil.example"), "same-origin"),
+        ((APP,), {"Referer": "https://evil.example/?https://app.example/"}, "same-origin"),
+        ((APP,), {"Referer": "https://app.example.evil.example/"}, "same-origin"),
+        ((APP,), {"Referer": "http://app.example/"}, "same-origin"),
+        ((APP,), {"Referer": APP, **origin("https://evil.example")}, "same-origin"),
+        ((APP,), {"Referer": "app.example"}, "same-origin"),
+        ((APP,), origin(APP), "cross-origin"),
+        ((APP,), {"Referer": f"{APP}/gallery?page=2"}, "cross-origin"),
+        ((APP,), {"Referer": f"{APP}/"}, "cross-origin"),
+        (("*",), {}, "cross-origin"),
+        (("*",), {"Referer": "https://any.example/"}, "cross-origin"),
+    ],
+)
+async def test_only_pages_of_allowed_origins_may_embed_anything(door, origins, headers, policy):
+    client = await door(keyring=Keyring(), cors_origins=origins)
+    made = await client.post(DRAW, json={}, headers={"Prefer": "wait=30"})
+    path = (await made.json())["urls"]["self"]
+
+    for suffix in ("", "/events", "/outputs/0", "/outputs/0/thumbnail"):
+        reply = await client.get(f"{path}{suffix}", headers=headers)
+        assert reply.headers["Cross-Origin-Resource-Policy"] == policy, suffix
+        await reply.read()
+
+
+EVERYTHING = (
+    *(PREFIX, f"{PREFIX}/health", "/health", "/ready", "/metrics", JOBS, f"{PREFIX}/nothing"),
+    *(f"{PREFIX}/workflows", f"{PREFIX}/openapi.json", f"{PREFIX}/docs", f"{PREFIX}/web/icon.svg"),
+)
+
+
+@pytest.mark.parametrize("headers", [{}, bearer(), bearer("other")])
+@pytest.mark.parametrize("path", EVERYTHING)
+async def test_nothing_is_embedded_by_others_be_it_a_refusal(door, path, headers):
+    client = await door()
+
+    for method in ("GET", "HEAD", "OPTIONS"):
+        if (method, path) in {("OPTIONS", "/health"), ("OPTIONS", "/ready")}:
+            continue  # There aiohttp answers by itself: 405, beside the routes of others.
+        reply = await client.request(method, path, headers=headers)
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin", method
+
+
 async def test_without_a_public_address_no_name_is_taken_for_it(door):
     client = await door(keyring=Keyring(), is_local=True)
 

@@ -1,7 +1,9 @@
 """The port of our own, and the lock on everything that is not ours."""
 
+import asyncio
 import base64
 import io
+import json
 import socket
 from dataclasses import replace
 from hashlib import sha256
@@ -196,7 +198,8 @@ async def test_pages_of_allowed_origins_may_use_it(listen, ask, setting, origin,
     for reply in (asked, made):
         assert reply.headers["Access-Control-Allow-Origin"] == allowed
         assert "Access-Control-Allow-Credentials" not in reply.headers
-        assert ("Origin" in reply.headers.getall("Vary", [])) == (allowed != "*")
+        assert reply.headers.getall("Vary", []) == ([] if allowed == "*" else ["Origin, Referer"])
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert {"authorization", "content-type", "idempotency-key"} <= words(
         asked.headers["Access-Control-Allow-Headers"]
     )
@@ -235,6 +238,24 @@ async def test_pages_of_other_origins_may_not(listen, ask, setting, origin):
     assert (asked.status, made.status) == (403, 403)
     for reply in (asked, made):
         assert "Access-Control-Allow-Origin" not in reply.headers
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/health", "/prompt"])
+async def test_nothing_of_this_port_is_embedded_by_others(listen, ask, path):
+    listener = await listen()
+
+    reply = await ask("GET", listener.url + path)
+
+    assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_under_a_foreign_name_this_port_does_not_say_what_it_is(listen, ask):
+    listener = await listen()
+
+    reply = await ask("GET", f"{listener.url}/", headers={"Host": "evil.example"})
+
+    assert (reply.status, (await reply.json())["code"]) == (403, "unknown_host")
 
 
 # A port that cannot be had
@@ -293,7 +314,8 @@ async def websocket(request):
     socket = web.WebSocketResponse()
     await socket.prepare(request)
     await socket.send_str("hello")
-    await socket.close()
+    async for message in socket:
+        await socket.send_str(message.data)
     return socket
 
 
@@ -367,6 +389,35 @@ async def test_the_websocket_takes_an_admin_key(comfyui, headers):
         assert await connection.receive_str() == "hello"
 
     assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("headers", [bearer(SECRET), basic(SECRET)])
+@pytest.mark.parametrize("left", [[], [key("root", SECRET, "read-all")]])
+async def test_the_websocket_of_a_key_that_is_revoked_is_cut_off(comfyui, tmp_path, headers, left):
+    file = tmp_path / "keys.json"
+    root, other = key("root", SECRET, "admin"), key("other", READER, "admin")
+    write(file, root, other)
+    client = await comfyui(Keyring(file=file), recheck_seconds=0.05)
+    cut_off = await client.ws_connect("/ws", headers=headers)
+    stays = await client.ws_connect("/ws", headers=bearer(READER))
+
+    write(file, other, *left)
+
+    assert await cut_off.receive_str(timeout=10) == "hello"
+    assert (await cut_off.receive(timeout=10)).type in CLOSED
+    assert await stays.receive_str(timeout=10) == "hello"
+    await asyncio.sleep(0.2)
+    await stays.send_str("still here?")
+    assert await stays.receive_str(timeout=10) == "still here?"
+
+
+CLOSED = {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR}
+
+
+def write(file, *keys):
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps([json.loads(each.model_dump_json()) for each in keys]))
+    part.replace(file)
 
 
 async def test_what_is_not_there_takes_an_admin_key_as_well(comfyui):

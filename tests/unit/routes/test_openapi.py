@@ -230,7 +230,9 @@ async def test_the_document_says_whether_keys_are_asked_for(aiohttp_client, engi
     told = []
     for surface in (Surface("1"), Surface("1", keyring=Keyring([KEY]))):
         client = await aiohttp_client(application(engine, surface))
-        reply = await client.get(f"{PREFIX}/openapi.json")
+        reply = await client.get(
+            f"{PREFIX}/openapi.json", headers={"Authorization": f"Bearer {SECRET}"}
+        )
         told.append((await reply.json())["security"])
 
     assert told == [[], [{"key": []}]]

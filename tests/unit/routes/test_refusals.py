@@ -274,3 +274,81 @@ async def test_every_request_has_an_id_of_its_own(ask):
     replies = await asyncio.gather(*(ask("GET", f"{API}/jobs") for _ in range(5)))
 
     assert len({reply.headers["X-Request-Id"] for reply in replies}) == 5
+
+
+INTERPRETERS = re.compile(
+    r"set_int_max_str|codec|Expecting|delimiter|Extra data|utf-8'|Input should|pydantic|\bNone\b"
+)
+BROKEN = {
+    "digits": b'{"seed": ' + b"9" * 5000 + b"}",
+    "many digits": b'{"seed": -' + b"9" * 401 + b"}",
+    "metadata": b'{"metadata": {"a": ' + b"9" * 5000 + b"}}",
+    "utf-8": b'{"text": "\xff"}',
+    "utf-16": b"\xff\xfe{\0",
+    "key": b"{text: 1}",
+    "comma": b'{"text": "a" "b"}',
+    "rest": b'{"text": "a"} {}',
+    "string": b'{"text": "a',
+    "control": b'{"text": "a\n"}',
+    "escape": b'{"text": "\\x"}',
+    "empty": b"",
+    "constant": b'{"text": NaN}',
+    "surrogate": b'{"webhook_url": "\\ud800"}',
+    "surrogates": b'{"metadata": {"\\ud800": 1}}',
+    "types": b'{"webhook_url": 5, "webhook_events": {}, "priority": [], "quality": true}',
+    "events": b'{"webhook_events": [5, null]}',
+    "number": b'{"quality": 1e999}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_no_refusal_is_in_the_words_of_the_interpreter(ask, name):
+    reply = await ask("POST", DRAW, data=BROKEN[name], headers=JSON)
+
+    assert reply.status in (400, 422)
+    assert not INTERPRETERS.search(reply.body.decode())
+
+
+async def test_a_number_that_is_too_long_is_said_to_be(ask):
+    reply = await ask("POST", DRAW, data=BROKEN["digits"], headers=JSON)
+
+    assert "more than 400 digits" in reply.json["detail"]
+
+
+async def test_where_json_is_broken_is_said(ask):
+    reply = await ask("POST", DRAW, data=b'{\n"text": a}', headers=JSON)
+
+    assert "line 2, column 9" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("control", ["\n", "\r\n", "\x1b[31m", "\x85", "\u202e", "\u2028"])
+async def test_a_reference_with_control_characters_is_refused_at_once(ask, control):
+    url = f"https://a.example/{control}x.png"
+
+    reply = await ask("POST", f"{API}/edit/jobs", json={"image_url": url})
+
+    assert (reply.status, reply.code) == (422, "invalid_parameters")
+    assert reply.json["errors"][0]["message"].startswith("image_url must not have control")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"unified_api/{'ab' * 32}.png",
+        f"unified_api/{'ab' * 40}",
+        f"unified_api\\x\\{'AB' * 32}.png",
+        f"/x/unified_api/./{'ab' * 32}.png",
+        "unified_api/0b0e7c6e-0000-4000-8000-000000000000/1/9_00001_.png [output]",
+    ],
+)
+async def test_no_text_names_a_file_of_a_job(ask, text):
+    reply = await ask("POST", DRAW, json={"text": text})
+
+    assert (reply.status, reply.code) == (422, "invalid_parameters")
+    assert "belongs to a job" in reply.json["errors"][0]["message"]
+
+
+async def test_a_text_about_us_is_a_text(ask):
+    reply = await ask("POST", DRAW, json={"text": "unified_api/ is a folder, abcdef a number"})
+
+    assert reply.status == 202

@@ -125,7 +125,7 @@ async def test_a_result_that_is_gone_has_none(serve, rendered, bench, picture):
 async def test_only_the_owner_gets_it(serve, rendered, picture):
     keys = [
         Key(name=name, scopes=scopes, sha256=sha256(name.encode()).hexdigest())
-        for name, scopes in {"mine": ["read"], "other": ["read"], "blind": ["submit"]}.items()
+        for name, scopes in {"mine": ["read"], "other": ["read"], "blind": ["cancel"]}.items()
     ]
     client = await serve(*keys)
     job_id = await rendered(picture("teal"), owner="mine")
