@@ -89,8 +89,6 @@ async def comfy_entrypoint() -> Any:
         if settings.spot_notice:
             drain.watch(spot_notice(settings.imds_url))
         await surface.keyring.refresh()
-        if lock:
-            lock.settle()
         announce(engine, surface, url=host.url, bucket=settings.bucket, queue=settings.queue_url)
 
     async def finish() -> None:
@@ -103,6 +101,8 @@ async def comfy_entrypoint() -> Any:
 
     drain = Drain(finish, budget_seconds=settings.drain_seconds)
     host.on_startup(start)
+    if lock:
+        host.on_startup(lock.settle, last=True)
     return seam.extension_without_nodes()
 
 

@@ -81,8 +81,11 @@ def close_file(path: Path) -> None:
 
 def close_files_in(folder: Path) -> None:
     """Keep other users out of the files that lie directly in a private folder."""
-    for file in folder.iterdir():
-        close_file(file)
+    try:
+        for file in folder.iterdir():
+            close_file(file)
+    except OSError as error:
+        _tell(folder, error)
 
 
 @contextmanager

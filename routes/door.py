@@ -137,7 +137,8 @@ def _check(request: web.Request, holder: Caller | None) -> None:
     if is_foreign(request, surface):
         raise ForeignOrigin()
     if surface.keyring.lack:
-        raise AuthNotConfigured(surface.keyring.lack)
+        lack = NotReady if surface.keyring.is_away else AuthNotConfigured
+        raise lack(surface.keyring.lack)
     if not surface.keyring.is_required:
         check_open(request, surface)
     elif holder is None:

@@ -67,7 +67,7 @@ class Lock:
             middlewares.remove(self._guard)
         middlewares.insert(0, self._guard)
 
-    def settle(self) -> None:
+    async def settle(self) -> None:
         """Come first for good: custom nodes are loaded, and nothing is served yet."""
         self.put_first()
         asyncio.get_running_loop().call_soon(self._report)

@@ -37,7 +37,7 @@ LOOK_SECONDS = 1.0
 #: Tasks held by a worker that prefetches none.
 RUNNING_ALONE = 1
 #: Of short tasks, the most that a worker holds at a time.
-MOST_SHORT_TASKS = 10
+MOST_SHORT_TASKS = 4
 #: After a failure, twice as long each time.
 LONGEST_PAUSE_SECONDS, MOST_DOUBLINGS = 60.0, 6
 

@@ -20,10 +20,12 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 
 from ..jobs.errors import InvalidQuery
+from ..jobs.job import Status
 from ..jobs.selection import WRONG_CURSOR
 from .dynamodb import Item, from_wire
 from .task_item import MICROSECONDS, Record, record_of
 
+STATUSES = frozenset(status.value for status in Status)
 #: Items of a later second are in no list: their cursors would have more than 18 digits.
 END_OF_TIME = 10**12 - 2
 #: The last moment of a second, for those who tell fractions.
@@ -218,8 +220,9 @@ class Reading:
 
 
 def shown(items: Iterable[Item]) -> list[Record]:
-    """All but those that are deleted."""
-    return [record for record in map(record_of, items) if not record.is_deleted]
+    """All tasks but those that are deleted. Other services have statuses of their own."""
+    tasks = (item for item in items if item.get("status") in STATUSES)
+    return [record for record in map(record_of, tasks) if not record.is_deleted]
 
 
 def _second_of(record: Record) -> int:

@@ -156,10 +156,10 @@ class ComfyUI:
             return "This process ends, for its supervisor to start it again."
         return f"{cure}: nothing does it by itself (UNIFIED_API_EXIT_ON_HANG). Accepted jobs wait."
 
-    def on_startup(self, start: Callable[[], Awaitable[None]]) -> None:
+    def on_startup(self, start: Callable[[], Awaitable[None]], *, last: bool = False) -> None:
         """Have `start` called once all custom nodes are loaded, before anything is served.
 
-        It is called last, when custom nodes have done what they have added to the startup as well.
+        With `last` it is called when custom nodes have done what they have added to the startup.
         Those that load after us add to it too, so our place is taken anew whenever the loop gets
         its turn; the last turn is between the loading and the startup.
         """
@@ -180,7 +180,10 @@ class ComfyUI:
             startup.append(start_safely)
             asyncio.get_running_loop().call_later(LOADING_LOOK_SECONDS, stand_last)
 
-        stand_last()
+        if last:
+            stand_last()
+        else:
+            startup.append(start_safely)
 
     def on_hopeless(
         self,

@@ -14,6 +14,7 @@ from fault_proxy import Exchange, FaultProxy, answer, operation
 from tasks import HELD, Deployment, Worker
 from unified_api.jobs.health import State
 from unified_api.jobs.prompt import Lack
+from unified_api.sqs_bridge.listener import MOST_SHORT_TASKS
 from unified_api.sqs_bridge.task_table import TaskTable
 
 from ..unit.fake_host import FakeHost, painted, until
@@ -76,7 +77,7 @@ async def test_more_of_short_tasks_are_held_ahead(hire: Any, deployment: Deploym
 
     task_ids = [deployment.send() for _ in range(6)]
 
-    await until(lambda: deployment.waiting() == (0, 6))
+    await until(lambda: deployment.waiting() == (6 - MOST_SHORT_TASKS, MOST_SHORT_TASKS))
     worker.host.gate.set()
     await until(lambda: all(status(deployment, each) == "completed" for each in task_ids))
 

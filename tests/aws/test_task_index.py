@@ -101,7 +101,9 @@ async def test_an_unreadable_item_hides_no_other(
     await table.put_new(job)
     deployment.put(task_id="odd", status="pending", created_at=int(time.time()))
 
-    assert await paged(index, limit=5) == [[job.job_id]]
+    found = await paged(index, limit=5)
+
+    assert [sorted(page) for page in found] == [sorted(["odd", job.job_id])]
 
 
 async def test_what_is_not_sent_is_found_by_its_age(table: TaskTable, index: TaskIndex) -> None:

@@ -390,13 +390,22 @@ async def test_the_result_of_another_program_is_its_link(
         {"status": "pending", "job_type": PATH, "created_at": 1, "request": json.dumps([1])},
     ],
 )
-async def test_what_is_no_task_is_said_to_be_none(
+async def test_what_is_no_task_is_shown_as_such(
     table: TaskTable, deployment: Deployment, attributes: dict[str, Any]
 ) -> None:
     deployment.put(task_id="t", **attributes)
 
+    record = await table.get("t")
+
+    assert record is not None
+    assert not record.job.is_readable
+
+
+async def test_what_is_no_task_is_not_claimed(table: TaskTable, deployment: Deployment) -> None:
+    deployment.put(task_id="t", status="pending", job_type=PATH, created_at=1, request="{")
+
     with pytest.raises(UnreadableItem):
-        await table.get("t")
+        await table.claim(new_job(job_id="t"), owner="gpu-1", lease_seconds=60)
 
 
 async def test_reading_a_task_is_consistent(table: TaskTable, proxy: FaultProxy) -> None:

@@ -31,6 +31,9 @@ from tests.common.descriptors import no_descriptor_left
 OUTPUT = Output(name="image", content_type="image/png", size=1, sha256="0" * 64)
 DONE = Job(job_id="a", workflow="draw", parameters={}, created_at=0.0, outputs=(OUTPUT,))
 
+#: As SQLite and as the system say it.
+NOT_OPENED = f"unable to open|{os.strerror(errno.EMFILE)}"
+
 
 async def test_a_published_result_is_neither_lost_nor_unknown(tmp_path):
     results = LocalResults(tmp_path)
@@ -129,7 +132,7 @@ def test_only_what_the_system_says_is_missing_is_missing(tmp_path, monkeypatch, 
 async def test_a_store_that_cannot_be_opened_is_not_in_use(tmp_path):
     store = Store(tmp_path / "jobs.sqlite3")
 
-    with no_descriptor_left(), pytest.raises(sqlite3.OperationalError, match="unable to open"):
+    with no_descriptor_left(), pytest.raises((sqlite3.OperationalError, OSError), match=NOT_OPENED):
         await store.open()
 
     await store.open()

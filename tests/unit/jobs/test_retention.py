@@ -17,7 +17,7 @@ AT_ONCE = {"retention_days": 1e-9}
 
 
 def ended(job_id, *, finished, created=None, **more):
-    created = finished - 1 if created is None else created
+    created = max(0, finished - 1) if created is None else created
     job = Job(job_id=job_id, workflow="draw", parameters={}, created_at=created, **more)
     return job.cancelled(now=finished)
 

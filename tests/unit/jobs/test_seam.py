@@ -279,7 +279,10 @@ async def test_a_start_is_called_once_before_anything_is_served(seam, planted, a
     assert calls == [1]
 
 
-async def test_the_start_comes_after_what_custom_nodes_add_later(seam, planted, aiohttp_client):
+@pytest.mark.parametrize("last", [True, False])
+async def test_what_is_to_come_last_does_and_what_is_not_keeps_its_place(
+    seam, planted, aiohttp_client, last
+):
     calls, app = [], planted.server.app
 
     async def start():
@@ -288,12 +291,12 @@ async def test_the_start_comes_after_what_custom_nodes_add_later(seam, planted, 
     async def other(_app):
         calls.append("theirs")
 
-    seam.ComfyUI().on_startup(start)
+    seam.ComfyUI().on_startup(start, last=last)
     app.on_startup.append(other)
-    await until(lambda: app.on_startup[-1] is not other)
+    await asyncio.sleep(2 * seam.LOADING_LOOK_SECONDS)
     await aiohttp_client(app)
 
-    assert calls == ["theirs", "ours"]
+    assert calls == (["theirs", "ours"] if last else ["ours", "theirs"])
 
 
 async def test_the_plugin_has_no_nodes(seam):

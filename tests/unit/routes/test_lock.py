@@ -45,7 +45,7 @@ def serve_locked(aiohttp_client, comfyui):
         app, lock = comfyui
 
         async def settle(_app):
-            lock.settle()
+            await lock.settle()
 
         app.on_startup.extend([settle, *later])
         return await aiohttp_client(app)
