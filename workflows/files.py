@@ -31,14 +31,18 @@ def is_passing(error: OSError) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything. Raises OSError if that cannot be told: pathlib may say no."""
-    try:
-        path.stat()
-    except ABSENT:
-        return False
-    return True
+    """Whether the path exists. Raises OSError if that cannot be told: pathlib may say no."""
+    return _mode_of(path) is not None
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file. Raises OSError if that cannot be told."""
-    return is_there(path) and stat.S_ISREG(path.stat().st_mode)
+    """Whether the path is a regular file. Raises OSError if that cannot be told."""
+    mode = _mode_of(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except ABSENT:
+        return None
