@@ -7,23 +7,20 @@ which only those can tell who have that content.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from .errors import NOT_READABLE, ForbiddenSource
 from .job import Job
-from .owners import owner_mark
-from .readable import DEPOSIT
-
-log = logging.getLogger(__name__)
+from .owners import DIGEST, owner_mark
+from .readable import INPUTS
 
 #: Raises ForbiddenSource for an object with metadata that show that it must not be read.
 Admit = Callable[[Mapping[str, str]], Awaitable[None]]
 #: The job of an id; None if it is not known.
 FindJob = Callable[[str], Awaitable[Job | None]]
 
-UPLOADED = re.compile(rf"{DEPOSIT}/inputs/([0-9a-f]{{64}})\.(?:png|jpg|webp)")
+UPLOADED = re.compile(rf"{INPUTS}/({DIGEST})\.(?:png|jpg|webp)")
 
 
 class ObjectOwners:

@@ -12,8 +12,9 @@ import re
 from hashlib import sha256
 
 MARK_DIGITS = 16
-#: A file's name: the hash of its content and the mark of its owner.
-OWNED_NAME = re.compile(rf"([0-9a-f]{{64}})([0-9a-f]{{{MARK_DIGITS}}})")
+#: Patterns of a file's name: the SHA-256 of its content, and the mark of its owner.
+DIGEST, MARK = "[0-9a-f]{64}", f"[0-9a-f]{{{MARK_DIGITS}}}"
+OWNED_NAME = re.compile(f"({DIGEST})({MARK})")
 
 
 def owner_mark(owner: str | None, of: str) -> str:

@@ -7,6 +7,7 @@ from enum import Enum
 
 #: Where an orchestrator keeps uploads and large requests, below the results bucket.
 DEPOSIT = "unified-api"
+INPUTS = f"{DEPOSIT}/inputs"
 #: What `UNIFIED_API_S3_READ_BUCKETS` opens of the results bucket while it is not set.
 DEFAULT_FOLDER = "images"
 

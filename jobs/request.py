@@ -22,15 +22,16 @@ from .errors import (
 from .extras import split
 from .idempotency import IdempotencyKey
 from .job import LAST_MOMENT, Job, Priority, Submitted
-from .owners import is_owned_name
+from .owners import DIGEST, MARK, is_owned_name
 from .private_files import private_file_violations
+from .readable import INPUTS
 from .sources import UPLOAD, Embedded, source_of
 from .staging import Keep
 
 #: A drawn seed survives JSON parsers that read every number as a double (JavaScript).
 SEEDS = 2**53
 #: Without the mark of its owner it is named as by earlier versions, whose fingerprints count still.
-OWNED_UPLOAD = re.compile(r"((?:upload:|unified-api/inputs/)[0-9a-f]{64})[0-9a-f]{16}")
+OWNED_UPLOAD = re.compile(f"((?:upload:|{INPUTS}/){DIGEST}){MARK}")
 NOT_YOUR_UPLOAD = "This is no upload of yours on this machine. Upload the picture again."
 ID_IN_USE = "The job was not accepted, since its id is in use already. Send the request again."
 

@@ -11,10 +11,11 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from .errors import NOT_READABLE, ForbiddenSource, InputInvalid
+from .owners import DIGEST, MARK
 from .readable import Access, Readable
 
 #: With the mark of its owner, or without one as earlier versions stored it.
-UPLOAD = re.compile(r"upload:((?P<name>[0-9a-f]{64}(?:[0-9a-f]{16})?)\.(?:png|jpg|webp))")
+UPLOAD = re.compile(rf"upload:((?P<name>{DIGEST}(?:{MARK})?)\.(?:png|jpg|webp))")
 DATA = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?;base64,([A-Za-z0-9+/]+={0,2})", re.ASCII)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 S3_HOST = re.compile(

@@ -11,11 +11,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ...jobs.readable import Prefix
+from ...jobs.readable import INPUTS, Prefix
 from ...jobs.s3.bucket import Bucket
 from ...jobs.s3.client import S3
 from ..aws import AwsFailed
-from ..deposit import INPUTS
 from .examination import Examination, below
 from .finding import Finding, Level, failed, ok, skipped, warning
 from .links import CONTENT, linked

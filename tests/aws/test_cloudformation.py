@@ -16,9 +16,10 @@ from cloudformation_stack import FILE, UNKNOWN, Stack, create, properties, templ
 from emulators import REGION, Emulator
 from tasks import PATH, Deployment
 from unified_api.deploy.aws.create import create_queues, create_table
+from unified_api.jobs.readable import INPUTS
 from unified_api.jobs.s3.results import S3Results
 from unified_api.jobs.settings import Settings
-from unified_api.sqs_bridge.deposit import INPUTS, REQUESTS
+from unified_api.sqs_bridge.deposit import REQUESTS
 from unified_api.sqs_bridge.orchestrator import PORT, host_of
 
 from ..unit.fake_host import until
