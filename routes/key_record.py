@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..jobs.counted_log import CountedLog
+
 log = logging.getLogger(__name__)
 
 #: Of the copy beside the key file, and at the end of that beside its folder, which may vanish as
@@ -25,7 +27,7 @@ class KeyRecord:
 
     def __init__(self, files: Iterable[Path] = ()) -> None:
         self._files = tuple(files)
-        self._logged: set[str] = set()
+        self._failures = CountedLog(log)
 
     @classmethod
     def beside(cls, key_file: Path) -> KeyRecord:
@@ -42,9 +44,7 @@ class KeyRecord:
         """Record that keys are required. Whether a restart will know of it."""
         problems = [_write(file) for file in self._files]
         for problem in filter(None, problems):
-            if problem not in self._logged:
-                log.warning("Unified API: %s", problem)
-            self._logged.add(problem)
+            self._failures.log(logging.WARNING, "Unified API: %s", problem)
         return None in problems or not self._files
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.job import Status
 from ..jobs.selection import ALL, Selection
 from .aws import Aws, AwsFailed
@@ -77,7 +79,8 @@ class TaskIndex:
         self._most_queries = most_queries
         self._clock = clock
         #: Until then the index by owner is not used.
-        self._without_owners_until = float("-inf")
+        self._without_owners_until = -math.inf
+        self._once = CountedLog(log, seconds=math.inf)
 
     async def page(
         self, selection: Selection = ALL, *, limit: int, after: Cursor | None = None
@@ -235,8 +238,8 @@ class TaskIndex:
             raise NoOwnerIndex() from failure
 
     def _do_without_owners(self, failure: AwsFailed) -> None:
-        if self._without_owners_until == float("-inf"):
-            log.warning("lists of one owner take more queries: %s: %s", OWNER_INDEX, failure)
+        message = "lists of one owner take more queries: %s: %s"
+        self._once.log(logging.WARNING, message, OWNER_INDEX, failure, kind=OWNER_INDEX)
         self._without_owners_until = self._clock() + WITHOUT_OWNERS_SECONDS
 
 
