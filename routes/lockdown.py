@@ -26,7 +26,7 @@ NO_KEYS = (
     "ComfyUI is locked (UNIFIED_API_PROTECT=all) and has no keys yet.\n"
     "Make one on the server: ./install.sh key add NAME --scopes admin\n"
 )
-KEYS_ARE_GONE = (
+NO_USABLE_KEY = (
     "ComfyUI is locked (UNIFIED_API_PROTECT=all), and none of its keys is left or can be read.\n"
     "On the server, ./install.sh key list says more; restore keys.json, or make a key:\n"
     "./install.sh key add NAME --scopes admin\n"
@@ -138,7 +138,7 @@ async def _refusal(
     if not surface.keyring.is_required:
         return web.Response(status=503, text=NO_KEYS)
     if surface.keyring.lack:
-        return web.Response(status=503, text=KEYS_ARE_GONE)
+        return web.Response(status=503, text=NO_USABLE_KEY)
     password = _password(request)
     if password is not None and _is_from_elsewhere(request, surface):
         return web.Response(status=403, text=FOREIGN)
