@@ -46,7 +46,7 @@ from .reception import Reception
 from .run import Run, prepare_working_folder
 from .runs import Runs
 from .selection import ALL, Page, Selection, sequence_of
-from .staging import Kept
+from .staging import StagedFile
 from .store import StoreUnusable
 from .threads import off_loop
 from .upkeep import look_after_storage, tidy_up
@@ -112,7 +112,7 @@ class Engine:
         _, progress = self._live(submitted.job)
         return submitted._replace(progress=progress)
 
-    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> StagedFile:
         """Take in a picture that comes with a request.
 
         Raises InputInvalid, NoRoom or StorageUnavailable.
@@ -123,9 +123,9 @@ class Engine:
             self._failures.log(logging.ERROR, "an upload could not be stored", error=error)
             raise refused_by_disk(error) from error
 
-    async def drop_uploads(self, kept: Iterable[Kept]) -> None:
+    async def drop_uploads(self, files: Iterable[StagedFile]) -> None:
         """Delete those of them that no accepted job has."""
-        await self._shop.inputs.drop(kept)
+        await self._shop.inputs.drop(files)
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """Raises UnknownJob."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import (
@@ -35,10 +34,8 @@ from .prompt import FOLDER
 from .settings import Settings
 from .single_flight import SingleFlight
 from .sources import Embedded, S3Object, Upload, Web, source_of
-from .staging import Kept, Staging
+from .staging import StagedFile, Staging
 from .threads import off_loop
-
-log = logging.getLogger(__name__)
 
 #: A decoded picture is large: not more of them at once, and threads are left for other work.
 DECODED_AT_ONCE = 2
@@ -121,11 +118,11 @@ class Inputs:
 
     async def keep(self, content: AsyncIterator[bytes], owner: str | None = None) -> str:
         """Store a picture for an owner; the reference to it. Raises InputInvalid."""
-        kept = await self.stage(content, owner)
-        await self.commit([kept.reference])
-        return kept.reference
+        file = await self.stage(content, owner)
+        await self.commit([file.reference])
+        return file.reference
 
-    async def stage(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+    async def stage(self, content: AsyncIterator[bytes], owner: str | None) -> StagedFile:
         """Take a picture in that comes with a request of an owner. Raises InputInvalid."""
         chunks = limited(content, self._settings.max_image_bytes)
         part, name = await self._taken_in(lambda part: _write(part, chunks), owner)
@@ -138,9 +135,9 @@ class Inputs:
                 part, name = staged
                 await off_loop(os.replace, part, self._folder / name)
 
-    async def drop(self, kept: Iterable[Kept]) -> None:
+    async def drop(self, files: Iterable[StagedFile]) -> None:
         """Delete what was staged and not committed."""
-        await self._staging.drop(kept)
+        await self._staging.drop(files)
 
     async def sweep(self, uploads_in_use: Callable[[], Awaitable[Collection[str]]]) -> None:
         """Delete files that no waiting job needs: old ones, and the oldest while all are too many.

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept:
+class StagedFile:
     """A staged file, and the reference by which a job may have it."""
 
     reference: str
@@ -26,11 +26,11 @@ class Kept:
 
 
 #: Stages a file.
-Stage = Callable[[AsyncIterator[bytes]], Awaitable[Kept]]
+Stage = Callable[[AsyncIterator[bytes]], Awaitable[StagedFile]]
 #: Stages a file; the reference to it.
 Keep = Callable[[AsyncIterator[bytes]], Awaitable[str]]
 #: Removes those that were not committed meanwhile.
-Drop = Callable[[Iterable[Kept]], Awaitable[None]]
+Drop = Callable[[Iterable[StagedFile]], Awaitable[None]]
 
 
 class Staging(Generic[T]):
@@ -39,9 +39,9 @@ class Staging(Generic[T]):
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Path, T]] = {}
 
-    def add(self, reference: str, path: Path, purpose: T) -> Kept:
+    def add(self, reference: str, path: Path, purpose: T) -> StagedFile:
         self._waiting.setdefault(reference, {})[path] = purpose
-        return Kept(reference, path)
+        return StagedFile(reference, path)
 
     def take(self, reference: str) -> tuple[Path, T] | None:
         """Any of the files of this reference, which is staged no more; None if there is none."""
@@ -50,8 +50,8 @@ class Staging(Generic[T]):
         path = next(iter(waiting))
         return path, self._remove(reference, path)
 
-    async def drop(self, kept: Iterable[Kept]) -> None:
-        for each in kept:
+    async def drop(self, files: Iterable[StagedFile]) -> None:
+        for each in files:
             if each.path in self._waiting.get(each.reference, {}):
                 self._remove(each.reference, each.path)
                 await off_loop(each.path.unlink, missing_ok=True)
@@ -66,12 +66,12 @@ class Staging(Generic[T]):
 @asynccontextmanager
 async def staged_for_one(stage: Stage, drop: Drop) -> AsyncIterator[Keep]:
     """Stages the files of one request. Those that are not committed by its end are dropped."""
-    staged: list[Kept] = []
+    staged: list[StagedFile] = []
 
     async def keep(content: AsyncIterator[bytes]) -> str:
-        kept = await stage(content)
-        staged.append(kept)
-        return kept.reference
+        file = await stage(content)
+        staged.append(file)
+        return file.reference
 
     try:
         yield keep

@@ -18,7 +18,7 @@ from ..jobs.offer import Offer
 from ..jobs.prompt import Preview, Progress
 from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
-from ..jobs.staging import Kept
+from ..jobs.staging import StagedFile
 from .auth import Keyring
 from .connections import most_connections
 from .limits import Limits, Quota, Rate, Streams
@@ -38,8 +38,10 @@ class Service(Protocol):
         idempotency_key: str | None = None,
         cancel_after: float | None = None,
     ) -> Submitted: ...
-    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept: ...
-    async def drop_uploads(self, kept: Iterable[Kept]) -> None: ...
+    async def stage_upload(
+        self, content: AsyncIterator[bytes], owner: str | None
+    ) -> StagedFile: ...
+    async def drop_uploads(self, files: Iterable[StagedFile]) -> None: ...
     async def get(self, job_id: str) -> tuple[Job, Progress]: ...
     async def list(
         self, selection: Selection = ALL, *, limit: int, after: str | None = None

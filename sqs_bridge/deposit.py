@@ -12,14 +12,13 @@ from typing import Any
 from ..jobs.egress.fetch import kept, limited
 from ..jobs.errors import InputInvalid, StorageDenied, StorageUnreachable
 from ..jobs.owners import owned_name, owner_mark
-from ..jobs.readable import DEPOSIT
+from ..jobs.readable import DEPOSIT, INPUTS
 from ..jobs.s3.bucket import Bucket, NewObject
-from ..jobs.staging import Kept, Staging
+from ..jobs.staging import StagedFile, Staging
 from ..jobs.threads import off_loop
 from .message import LARGEST_RECEIVED_BYTES, MalformedTask, parse_object, to_json
 
-#: Beside the results. Nobody can guess the names.
-INPUTS = f"{DEPOSIT}/inputs"
+#: Nobody can guess the names of what lies there.
 REQUESTS = f"{DEPOSIT}/requests"
 #: What begins like this may be a picture; whether it is one, the worker finds out.
 PICTURES = (
@@ -43,7 +42,7 @@ class Deposit:
         """Why the bucket cannot be used; None while it can."""
         return self._bucket.trouble
 
-    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> StagedFile:
         """Take a picture in on this machine, under the reference that it gets in the bucket.
 
         Raises InputInvalid or OSError besides.
@@ -73,9 +72,9 @@ class Deposit:
                 finally:
                     await off_loop(file.unlink, missing_ok=True)
 
-    async def drop(self, kept: Iterable[Kept]) -> None:
+    async def drop(self, files: Iterable[StagedFile]) -> None:
         """Remove what was staged and not committed."""
-        await self._staging.drop(kept)
+        await self._staging.drop(files)
 
     async def keep_request(self, body: Mapping[str, Any]) -> str:
         """Store a request body; the reference to it."""

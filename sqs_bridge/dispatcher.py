@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.errors import (
     NOT_DELETED,
     BodyTooLarge,
@@ -42,7 +43,7 @@ from ..jobs.request import JobRequest
 from ..jobs.s3.published import remove_objects
 from ..jobs.selection import ALL, Page, Selection
 from ..jobs.settings import Settings
-from ..jobs.staging import Kept, staged_for_one
+from ..jobs.staging import StagedFile, staged_for_one
 from ..jobs.threads import off_loop
 from .aws import AwsFailed
 from .backlog import COUNT_SECONDS, Backlog
@@ -85,6 +86,7 @@ class Dispatcher:
         self.metrics.show_waiting(lambda: self._backlog.waiting)
         self.metrics.show_queue(bridge.depth.count, queues=bridge.depth.queues)
         self._gpu = GpuInstance.of(settings)
+        self._failures = CountedLog(log)
         self._chores: list[asyncio.Task[None]] = []
 
     async def submit(
@@ -122,7 +124,7 @@ class Dispatcher:
             self._gpu.wake()
         return Submitted(job, is_replay=False)
 
-    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> Kept:
+    async def stage_upload(self, content: AsyncIterator[bytes], owner: str | None) -> StagedFile:
         """Take in a picture that comes with a request. Raises InputInvalid, NoRoom or
         StorageUnavailable."""
         if self._bridge.deposit is None:
@@ -130,13 +132,13 @@ class Dispatcher:
         try:
             return await self._bridge.deposit.stage_upload(content, owner)
         except OSError as error:
-            log.exception("an upload could not be stored")
+            self._failures.log(logging.ERROR, "an upload could not be stored", error=error)
             raise refused_by_disk(error) from error
 
-    async def drop_uploads(self, kept: Iterable[Kept]) -> None:
+    async def drop_uploads(self, files: Iterable[StagedFile]) -> None:
         """Delete those of them that no accepted job has."""
         if self._bridge.deposit:
-            await self._bridge.deposit.drop(kept)
+            await self._bridge.deposit.drop(files)
 
     async def get(self, job_id: str) -> tuple[Job, Progress]:
         """As it is at this moment. Raises UnknownJob."""
@@ -298,7 +300,7 @@ class Dispatcher:
         except JobFailed as error:
             raise StorageUnavailable(UPLOAD_FAILED) from error
         except OSError as error:
-            log.exception("an upload could not be stored")
+            self._failures.log(logging.ERROR, "an upload could not be stored", error=error)
             raise refused_by_disk(error) from error
 
     async def _remove_results(self, job: Job) -> None:

@@ -21,8 +21,10 @@ MOST_TENANTS = 10_000
 
 
 class Kind(Enum):
-    """Of receivers, by their last try. Those that may have least come first: the rest is left
-    to the others in any case."""
+    """What the last try says of a receiver.
+
+    The kinds with the fewest deliveries come first: what they may not have is left for the others.
+    """
 
     SLOW = auto()
     #: Nothing is known of it, or it could not be reached.
