@@ -22,7 +22,7 @@ def parse(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}, column {error.colno} is not as JSON is") from None
+        raise ValueError(f"syntax error in line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
         raise ValueError("it is not encoded as UTF-8") from None
     if _is_deeper(value, MOST_LEVELS):

@@ -93,7 +93,7 @@ def components_of(service: Service, surface: Surface) -> dict[str, Component]:
 
 
 def _is_told_to_all(name: str, surface: Surface) -> bool:
-    """Why nobody comes in is told to everybody: every refusal says it too."""
+    """Why nobody is admitted is no secret: every refusal says it too."""
     return name == Keyring.name and surface.keyring.lack is not None
 
 

@@ -56,7 +56,7 @@ def _printable(text: str) -> str:
 
 
 def auth_of(surface: Surface) -> str:
-    """Who comes in, in a few words; `/health` has more of them."""
+    """Who is admitted, in a few words; `/health` says more."""
     if surface.keyring.is_required:
         return "closed, no key is left" if surface.keyring.lack else "keys"
     if surface.is_open:

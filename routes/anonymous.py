@@ -1,4 +1,4 @@
-"""Callers without a key: while there are no keys, who of them comes in and what they may do."""
+"""Callers without a key: who of them is admitted while no key is required, and for what."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ BEHIND_PROXY = (
 )
 KEYS = "Every caller needs a key."
 OPEN = "No keys: everybody who reaches this port may submit, read and cancel jobs."
-LOCAL = "No keys: callers on this machine come in, requests that a proxy passes on do not."
+LOCAL = "No keys: callers on this machine are admitted, requests through a proxy are refused."
 
 
 def anonymous_of(request: web.Request, surface: Surface) -> Caller:
-    """What a caller without a key may do, if let in."""
+    """What a caller without a key may do, if admitted."""
     is_local = is_direct(request, surface) and is_own_name(request, surface)
     return ANYBODY if is_local else ANONYMOUS
 
 
 def check_open(request: web.Request, surface: Surface) -> None:
-    """Raises AuthNotConfigured or UnknownHost, unless the sender may come in without a key."""
+    """Raises AuthNotConfigured or UnknownHost, unless a key is not needed for this request."""
     if not lets_in(request, surface):
         raise AuthNotConfigured(BEHIND_PROXY if surface.is_local else None)
     if surface.is_local and not is_own_name(request, surface):
@@ -53,7 +53,7 @@ def check_open(request: web.Request, surface: Surface) -> None:
 
 
 def lets_in(request: web.Request, surface: Surface) -> bool:
-    """Whether senders of such requests may come in without a key, while there are none."""
+    """Whether such a request is admitted without a key, while none is required."""
     return surface.is_open or (surface.is_local and is_direct(request, surface))
 
 
@@ -69,7 +69,7 @@ def is_direct(request: web.Request, surface: Surface) -> bool:
 
 
 def access_of(surface: Surface) -> Component:
-    """Who comes in, in plain words."""
+    """Who is admitted, as `/health` says it."""
     if surface.keyring.is_required:
         known = surface.keyring.component
         return known if known.reason else Component(reason=KEYS)

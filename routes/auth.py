@@ -33,12 +33,13 @@ SLICES = 10
 PROBLEM = "keys.json cannot be read, so none of its keys opens. `./install.sh key list` says why."
 NO_KEYS_LEFT = (
     "No API keys remain: every request is refused until you add one with"
-    " `./install.sh key add NAME`. `./install.sh key open` does away with keys."
+    " `./install.sh key add NAME`. `./install.sh key open` allows requests without keys again."
 )
 KEYS_ARE_GONE = (
-    "This server has had API keys and finds none: keys.json is gone, or UNIFIED_API_KEYS is unset."
+    "This server has had API keys but has none now: keys.json is missing, or UNIFIED_API_KEYS is"
+    " not set."
     " Every request is refused until you restore them, or add a key with"
-    " `./install.sh key add NAME`. `./install.sh key open` does away with keys."
+    " `./install.sh key add NAME`. `./install.sh key open` allows requests without keys again."
 )
 NOT_RECORDED = (
     "That this server asks for keys could not be recorded (keys-required.json, see the log):"

@@ -33,7 +33,7 @@ CLOSING_SECONDS = 0.5
 #: What the system holds ready; whoever comes while that is full tries again after a second.
 BACKLOG = 1024
 FULL = (
-    "This server has as many connections at work as it may have (UNIFIED_API_MAX_CONNECTIONS)."
+    "All connections that this server may have (UNIFIED_API_MAX_CONNECTIONS) are in use."
     " Try again later."
 )
 CROWDED = (

@@ -100,7 +100,7 @@ def may_be_rebound(request: web.Request) -> bool:
 
 
 async def takes_jobs_from(request: web.Request) -> bool:
-    """Whether the sender of a request comes in, or would with a key."""
+    """Whether a request to run a job from this sender is admitted, or would be with a key."""
     surface = surface_of(request)
     await key_holder_of(request)
     if surface.keyring.is_required:

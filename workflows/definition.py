@@ -101,7 +101,7 @@ def _parsed(name: str, content: bytes) -> Any:
 def _reason(error: ValueError | RecursionError) -> str:
     """In words of our own: the interpreter's are for whoever wrote the program."""
     if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno} is not as JSON is"
+        return f"syntax error in line {error.lineno}, column {error.colno}"
     if isinstance(error, _NotJson):
         return str(error)
     if isinstance(error, RecursionError):

@@ -24,7 +24,7 @@ PREFIX = "uak_"
 RECORD, REQUIRED = "keys-required.json", "keys_required"
 NO_KEYS_REMAIN = (
     "No keys remain: every request is refused until you add one."
-    " ./install.sh key open does away with keys."
+    " ./install.sh key open allows requests without keys again."
 )
 OPENING = (
     "./install.sh key open deletes all keys. Everybody on this machine may then use the API without"

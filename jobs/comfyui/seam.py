@@ -154,7 +154,8 @@ class ComfyUI:
     def _restart_advice(self, cure: str) -> str:
         if self._exit_on_hang:
             return "This process ends, for its supervisor to start it again."
-        return f"{cure}: nothing does it by itself (UNIFIED_API_EXIT_ON_HANG). Accepted jobs wait."
+        reason = "it is not restarted automatically (UNIFIED_API_EXIT_ON_HANG is off)"
+        return f"{cure}: {reason}. Accepted jobs wait."
 
     def on_startup(self, start: Callable[[], Awaitable[None]], *, last: bool = False) -> None:
         """Have `start` called once all custom nodes are loaded, before anything is served.

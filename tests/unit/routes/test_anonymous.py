@@ -248,7 +248,7 @@ async def test_pages_that_lack_jobs_of_others_lead_on_to_the_next(door):
 @pytest.mark.parametrize(
     ("surface", "state", "words"),
     [
-        (LOCAL, "healthy", "callers on this machine come in"),
+        (LOCAL, "healthy", "callers on this machine are admitted"),
         ({"is_open": True}, "healthy", "everybody who reaches this port"),
         ({"is_open": False}, "degraded", "can be reached from the network but has no API keys"),
         ({**LOCAL, "public_url": PUBLIC_URL}, "degraded", "UNIFIED_API_PUBLIC_URL is set"),

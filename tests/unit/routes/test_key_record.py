@@ -120,7 +120,7 @@ async def test_why_nobody_comes_in_is_told_by_the_health_to_everybody(door, file
     health = await (await client.get("/health")).json()
 
     assert health["status"] == "degraded"
-    assert "keys.json is gone" in health["components"]["keys"]["reason"]
+    assert "keys.json is missing" in health["components"]["keys"]["reason"]
 
 
 @pytest.mark.parametrize("later", [[], [key("bob")]])
