@@ -228,7 +228,7 @@ class TooManyJobs(RequestRefused):
 
 
 class TooManyStreams(RequestRefused):
-    """As many event streams of this key are open as it may have (UNIFIED_API_MAX_STREAMS)."""
+    """This key streams and waits as often at once as it may (UNIFIED_API_MAX_STREAMS)."""
 
     code = "too_many_streams"
 

@@ -87,7 +87,8 @@ class JobRequest:
         """
         if self.idempotency_key is None:
             raise StorageUnavailable(ID_IN_USE)
-        if earlier.fingerprint != self.fingerprint:
+        # Of a record that cannot be read, nobody knows what the request was.
+        if earlier.is_readable and earlier.fingerprint != self.fingerprint:
             raise IdempotencyKeyReused()
         return Submitted(earlier, is_replay=True)
 

@@ -59,12 +59,14 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def settled(request: web.Request, job: Job, seconds: float) -> tuple[Job, Progress]:
     """A job once it has ended, or as it is after so many seconds.
 
-    Raises what refuses the caller meanwhile.
+    It takes a connection for as long as a stream may, and counts as one. Raises TooManyStreams,
+    or what refuses the caller meanwhile.
     """
     service = service_of(request)
-    ending = _end_of(service, job.job_id)
-    if refusal := await refusal_during(request, job, ending, seconds=seconds):
-        raise refusal
+    with surface_of(request).limits.streams.one(caller_of(request).name):
+        ending = _end_of(service, job.job_id)
+        if refusal := await refusal_during(request, job, ending, seconds=seconds):
+            raise refusal
     return await service.get(job.job_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
@@ -9,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..jobs.errors import InvalidQuery
+from ..jobs.errors import InvalidQuery, TooManyStreams
 from ..jobs.job import Status, Submitted, rfc3339
 from ..jobs.notify.notices import webhook_ids_of
 from ..jobs.rehearsal import pass_over, rehearse
@@ -42,8 +43,10 @@ async def create(request: web.Request) -> web.Response:
     if is_replay:
         headers["Idempotency-Replayed"] = "true"
     if wait is not None:
-        headers["Preference-Applied"] = f"wait={wait}"
-        job, progress = await settled(request, job, wait)
+        # The job is accepted: whoever waits for too many already is told so at once.
+        with suppress(TooManyStreams):
+            job, progress = await settled(request, job, wait)
+            headers["Preference-Applied"] = f"wait={wait}"
     is_done = is_replay or job.status.is_final
     return _reply(
         await shown(request, job, progress), status=200 if is_done else 202, headers=headers
@@ -71,7 +74,7 @@ async def submit(
 
 async def read(request: web.Request) -> web.Response:
     job, progress = await own_job(request)
-    if wait := wait_of(request):
+    if (wait := wait_of(request)) and not job.status.is_final:
         job, progress = await settled(request, job, wait)
     return unless_known(request, _reply(await shown(request, job, progress), cache="no-cache"))
 

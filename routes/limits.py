@@ -63,7 +63,10 @@ class Quota:
 
 
 class Streams:
-    """How many event streams of one key may be open. Callers without a key count as one."""
+    """How many event streams of one key may be open, and requests that wait for the end of a job.
+
+    Callers without a key count as one.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most

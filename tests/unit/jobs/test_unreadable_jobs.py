@@ -116,6 +116,21 @@ async def test_a_record_that_cannot_be_read_is_shown_as_such(store, path):
     assert (await store.get("b")).owner == "studio"
 
 
+@pytest.mark.parametrize("column", ["document", "workflow", "owner"])
+async def test_bytes_that_are_no_text_keep_no_other_from_being_read(store, path, column):
+    for each in "abc":
+        job = Job(job_id=each, workflow="draw", parameters={}, created_at=1.0, owner="studio")
+        await store.insert(job)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        damage = f"replace(CAST({column} AS BLOB), 'd', x'ff')"
+        db.execute(f"UPDATE jobs SET {column} = CAST({damage} AS TEXT) WHERE job_id = 'b'")
+
+    seen = [shown(job)["job_id"] for _, job in await store.page(limit=9)]
+
+    assert seen == ["c", "b", "a"]
+    assert shown(await store.get("b"))["job_id"] == "b"
+
+
 async def test_a_record_is_logged_once_however_often_it_is_read(store, path, caplog):
     await store.insert(Job(job_id="only-here", workflow="draw", parameters={}, created_at=1.0))
     change(path, "only-here", "{}")

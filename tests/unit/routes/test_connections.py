@@ -26,6 +26,11 @@ JOBS = "/api/v1/jobs"
 DRAW = "/api/v1/draw/jobs"
 HALF = b"GET /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 WHOLE = HALF + b"\r\n"
+#: A job without its body.
+SUBMIT = (
+    b"POST /api/v1/draw/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+)
 #: In the place of many seconds.
 SOON = 0.3
 #: Of a read that is not to wait for ever.
@@ -124,6 +129,22 @@ async def test_the_one_that_has_waited_longest_makes_room(listen):
     assert await kept_alive.asks() == 200
 
 
+async def test_who_waits_for_jobs_leaves_connections_for_others(listen, bench):
+    bench.host.gate.clear()
+    connect = await listen(max_connections=8)
+    _, job = await posted(await connect())
+    waiting = [await connect() for _ in range(8)]
+    for each in waiting:
+        await each.send(WHOLE.replace(b"jobs", f"jobs/{job}?wait=60".encode()))
+    await asyncio.sleep(SOON)
+
+    assert await (await connect()).asks() == 200
+
+    bench.host.gate.set()
+    answers = [await each.answer() for each in waiting[:4]]
+    assert [json.loads(body)["status"] for _, body in answers] == ["completed"] * 4
+
+
 async def test_a_connection_that_is_answered_is_never_closed_for_another(listen, bench):
     bench.host.gate.clear()
     connect = await listen(max_connections=4, max_streams=2)
@@ -142,9 +163,7 @@ async def test_a_connection_that_is_answered_is_never_closed_for_another(listen,
 
 
 async def posted(client):
-    body = b"POST /api/v1/draw/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    body += b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-    await client.send(body)
+    await client.send(SUBMIT + b"{}")
     status, answer = await client.answer()
     return status, json.loads(answer)["job_id"]
 
@@ -154,9 +173,8 @@ async def test_one_connection_too_many_at_work_is_told_so(listen, bench, caplog)
     connect = await listen(max_connections=2)
     first = await connect()
     _, job = await posted(first)
-    waiting = WHOLE.replace(b"jobs", f"jobs/{job}?wait=60".encode())
-    for client in (first, await connect()):
-        await client.send(waiting)
+    await first.send(WHOLE.replace(b"jobs", f"jobs/{job}?wait=60".encode()))
+    await (await connect()).send(SUBMIT)
     await asyncio.sleep(SOON)
 
     refused = [await connect() for _ in range(5)]

@@ -291,6 +291,24 @@ async def test_a_key_has_no_more_streams_than_it_may(serve, bench) -> None:
     await until(lambda: _is_streamed(client, job))
 
 
+async def test_whoever_waits_has_a_place_like_a_stream(serve, bench) -> None:
+    client = await serve(limits=Limits(streams=Streams(1)))
+    bench.host.gate.clear()
+    job = await submitted(client)
+    stream = await client.get(job["urls"]["events"])
+
+    refused = await client.get(f"{job['urls']['self']}?wait=60")
+    accepted = await client.post("/api/v1/draw/jobs", json={}, headers={"Prefer": "wait=60"})
+    at_once = await client.get(job["urls"]["self"])
+    bench.host.gate.set()
+    await stream.text()
+
+    assert (refused.status, (await refused.json())["code"]) == (429, "too_many_streams")
+    assert (accepted.status, (await accepted.json())["status"]) == (202, "pending")
+    assert "Preference-Applied" not in accepted.headers
+    assert at_once.status == 200
+
+
 async def _is_streamed(client, job):
     return (await client.get(job["urls"]["events"])).status == 200
 

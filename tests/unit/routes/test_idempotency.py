@@ -1,10 +1,13 @@
 """The same request twice makes one job."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from uuid import UUID
 
 import pytest
 from multidict import CIMultiDict
+from unified_api.jobs.job import Job
 from unified_api.routes.auth import Keyring
 
 from .door import DRAW, bearer, code_of, key, listed
@@ -34,6 +37,20 @@ async def test_fifty_equal_requests_at_once_make_one_job(door):
     assert sorted({reply.status for reply in replies}) == [200, 202]
     assert len({reply.headers["Location"] for reply in replies}) == 1
     assert len(await listed(client, "ann")) == 1
+
+
+async def test_a_key_whose_job_cannot_be_read_gives_that_job(door, bench, engine):
+    client = await door()
+    job = await (await post_with(client, "order 7")).json()
+    await bench.ended(engine, Job(job_id=job["job_id"], workflow="", parameters={}, created_at=0))
+    with closing(sqlite3.connect(bench.store_path, isolation_level=None)) as db:
+        db.execute("UPDATE jobs SET document = '{}'")
+
+    again = await post_with(client, "order 7")
+
+    told = await again.json()
+    assert (again.status, told["job_id"]) == (200, job["job_id"])
+    assert told["error_detail"]["code"] == "unreadable_record"
 
 
 async def test_the_same_idempotency_key_with_another_body_is_refused(door):
