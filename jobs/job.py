@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import JobFailed, UnreadableRecord
 from .prompt import Progress
-from .strict_json import check_writable
 
 #: The end of the year 9999, after which no time can be written.
 LAST_MOMENT = 253_402_300_799
@@ -23,8 +22,6 @@ LARGEST_NUMBER = 2**53 - 1
 #: Seconds since the epoch, UTC.
 Moment = Annotated[float, Field(ge=0, le=LAST_MOMENT, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
-#: JSON that can be written again.
-JsonObject = Annotated[dict[str, Any], AfterValidator(check_writable)]
 Format = Literal["png", "jpeg", "webp"]
 Priority = Literal["normal", "high"]
 #: The lower goes first. The job store has these numbers.
@@ -61,14 +58,6 @@ class Value(BaseModel):
 
     # Built when first used, so that loading the plugin takes less of ComfyUI's start.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    @field_validator("*")
-    @classmethod
-    def _check_text(cls, value: Any) -> Any:
-        """A lone surrogate could never be written again."""
-        if isinstance(value, str):
-            value.encode()
-        return value
 
 
 class Rendered(Value):
@@ -135,8 +124,8 @@ class Job(Value):
     status: Status = Status.PENDING
     stage: Stage | None = Stage.QUEUED
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
-    parameters: JsonObject
-    metadata: JsonObject = {}
+    parameters: dict[str, Any]
+    metadata: dict[str, Any] = {}
     priority: Priority = "normal"
     webhook: Webhook | None = None
     #: The name of the key that submitted it; None where no keys are in use.

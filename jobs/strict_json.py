@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 MOST_LEVELS = 16
 #: Of a whole number: more than any double has, and few enough to be read and written quickly.
@@ -27,18 +25,6 @@ def parse(text: str | bytes) -> Any:
         raise ValueError("it is not encoded as UTF-8") from None
     if _is_deeper(value, MOST_LEVELS):
         raise ValueError(TOO_DEEP)
-    return value
-
-
-def check_writable(value: T) -> T:
-    """The value, if it can be written as JSON and read again by any program.
-
-    Raises ValueError for numbers that are not finite or have too many digits, for text that is no
-    Unicode, and for what is nested too deeply.
-    """
-    if _is_deeper(value, MOST_LEVELS):
-        raise ValueError(TOO_DEEP)
-    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     return value
 
 

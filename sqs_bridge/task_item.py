@@ -135,7 +135,10 @@ def record_of(item: Item) -> Record:
 
 def _readable_job(item: Item) -> Job | None:
     try:
-        return _job(item)
+        job = _job(item)
+        # A lone surrogate is only found by writing it.
+        job.model_dump_json()
+        return job
     except (LookupError, TypeError, ValueError, ArithmeticError, MalformedTask):
         unreadable.log(logging.ERROR, "the item of task %s cannot be read", item["task_id"])
         return None
