@@ -19,6 +19,9 @@ LAST_MOMENT = 253_402_300_799
 #: Every JavaScript program reads whole numbers up to here.
 LARGEST_NUMBER = 2**53 - 1
 
+#: What a page may link to, and a header line can carry.
+LINK = r"(s3|https?)://[^/\s]+/\S[^\x00-\x1f\x7f]*"
+
 #: Seconds since the epoch, UTC.
 Moment = Annotated[float, Field(ge=0, le=LAST_MOMENT, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
@@ -72,7 +75,7 @@ class Output(Value):
     """A published file; without `s3_uri` it lies on this machine. Its link is made when asked."""
 
     name: str
-    s3_uri: str | None = Field(None, pattern=r"(?i)^(s3|https?)://[^/\s]+/\S")
+    s3_uri: str | None = Field(None, pattern=f"(?i)^{LINK}$")
     content_type: str
     size: Count
     width: Count | None = None

@@ -136,13 +136,16 @@ def _check(request: web.Request, holder: Caller | None) -> None:
     surface, scopes = surface_of(request), request[NEEDED]
     if is_foreign(request, surface):
         raise ForeignOrigin()
+    if holder is None and surface.keyring.is_away:
+        # Whoever has a key may have it still a moment later.
+        raise NotReady(PROBLEM)
     if surface.keyring.lack:
         lack = NotReady if surface.keyring.is_away else AuthNotConfigured
         raise lack(surface.keyring.lack)
     if not surface.keyring.is_required:
         check_open(request, surface)
     elif holder is None:
-        raise NotReady(PROBLEM) if surface.keyring.is_away else Unauthorized()
+        raise Unauthorized()
     caller = holder or anonymous_of(request, surface)
     if scopes and not any(map(caller.may, scopes)):
         raise Forbidden(None if holder else ADMIN_NEEDS_A_KEY)

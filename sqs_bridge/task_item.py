@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ..jobs.counted_log import CountedLog
 from ..jobs.errors import UnifiedApiError
-from ..jobs.job import Job, Output, Priority, Stage, Status
+from ..jobs.job import LINK, Job, Output, Priority, Stage, Status
 from ..jobs.prompt import Progress
 from .dynamodb import Item
 from .message import MalformedTask, api_path_of, parse_object, to_json, workflow_of
@@ -42,8 +42,7 @@ UNSENT = "unsent"
 LARGEST_ITEM_BYTES = 400 * 1024
 #: A link as programs write it whose CDN is set without a scheme.
 CDN_LINK = re.compile(r"[a-z0-9.-]+\.[a-z0-9-]+(:\d+)?/\S", re.IGNORECASE)
-#: What a page may link to.
-LINK = re.compile(r"(s3|https?)://[^/\s]+/\S", re.IGNORECASE)
+IS_LINK = re.compile(LINK, re.IGNORECASE)
 MICROSECONDS = 10**6
 
 
@@ -203,7 +202,7 @@ def _outputs(item: Mapping[str, Any]) -> tuple[Output, ...]:
     link = str(item.get("result_s3_uri", ""))
     if CDN_LINK.match(link):
         link = f"https://{link}"
-    if LINK.match(link):
+    if IS_LINK.fullmatch(link):
         # Another program told no more than the link.
         return (Output(name="image", s3_uri=link, content_type="image/png", size=0, sha256=""),)
     return ()

@@ -19,16 +19,18 @@ MEDIA = re.compile(
     r"(?: \[(?:input|output|temp)\])?",
     re.IGNORECASE | re.DOTALL,
 )
-#: image_path, filename, save_dir, file_name, but not file_format.
+#: image_path, filename, save_dir, file_name, path_2, audiofile, but not file_format or profile.
 PATH_NAME = re.compile(
-    r"(?:.*_)?(?:path|pathname|file|filename|filepath|dir|directory|folder|subfolder)"
-    r"(?:_?(?:path|name))?s?"
+    r"(?:.*_|.*(?:image|img|picture|photo|mask|video|audio|mesh|latent|text|input|output))?"
+    r"(?:path|pathname|file|filename|filepath|dir|directory|folder|subfolder)"
+    r"(?:_?(?:path|name))?s?_?\d*"
 )
 #: Of lists that are empty; those of models are called otherwise.
 MEDIA_NAMES = {"image", "images", "mask", "video", "videos", "audio", "latent", "mesh"}
 WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+")
 #: Of a default or a placeholder.
 PATH = re.compile(r"(?:[A-Za-z]:)?[.~]{0,2}[/\\]\S*|.*insert/path.*", re.IGNORECASE)
+URL = re.compile(r"https?://", re.IGNORECASE)
 #: Among the names of files one for no file.
 NO_FILE = {"none", "no file", ""}
 #: So many choices tell whether they are files.
@@ -76,4 +78,5 @@ def _is_path_name(name: str) -> bool:
 
 def _shows_path(details: Mapping[str, Any]) -> bool:
     shown = (details.get("default"), details.get("placeholder"))
-    return any(isinstance(each, str) and PATH.fullmatch(each) for each in shown)
+    texts = [each for each in shown if isinstance(each, str) and not URL.match(each)]
+    return any(PATH.fullmatch(each) or MEDIA.fullmatch(each) for each in texts)

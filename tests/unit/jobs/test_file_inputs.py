@@ -35,6 +35,8 @@ def text_inputs(seam, planted):
         ("x", ("STRING", {"default": "./input/a.png"})),
         ("x", ("STRING", {"default": "C:\\pictures"})),
         ("x", ("STRING", {"default": "~/a"})),
+        ("image", ("STRING", {"default": "example.png"})),
+        ("clip", ("STRING", {"placeholder": "intro.MP4 [output]"})),
         ("image", ("WEBCAM", {})),
         ("audio", ("AUDIO_RECORD",)),
         ("x", (["none", "b.JPG"],)),
@@ -49,6 +51,7 @@ def text_inputs(seam, planted):
         *((name, ("STRING", {})) for name in ("path", "image_path", "imagePath", "file", "Path")),
         *((name, ("STRING",)) for name in ("filename", "file_name", "save_dir", "directory")),
         *((name, ("STRING", None)) for name in ("output folder", "paths", "json_filepath")),
+        *((name, ("STRING", {})) for name in ("path1", "image_path_2", "audiofile", "imagepath")),
     ],
 )
 def test_an_input_for_files_is_known(text_inputs, name, kind):

@@ -92,10 +92,20 @@ def test_what_stays_of_one_that_is_deleted_can_be_read() -> None:
     [
         *("javascript:alert(1)", "JavaScript:alert(1)//a.b/c", "data:text/html,x", "file:///etc/x"),
         *("ftp://a.example/b", "//a.example/b", "vbscript:x", " javascript:x", "https:///b", "x"),
+        *("https://a.example/b\r\nX: y", "https://a.example/b\n", "s3://bucket/a\x00b"),
     ],
 )
 def test_a_link_that_no_page_should_have_is_left_out(link: str) -> None:
     assert shown(item(status="completed", result_s3_uri=link))["outputs"] == []
+
+
+@pytest.mark.parametrize("link", ["https://a.example/b\r\nX: y", "https://a.example/b\n"])
+def test_an_output_with_a_link_that_no_header_can_carry_is_not_shown(link: str) -> None:
+    output = {"name": "image", "s3_uri": link, "content_type": "image/png", "sha256": ""}
+
+    seen = shown(item(status="completed", outputs=[{**output, "size": Decimal(1)}]))
+
+    assert (seen["outputs"], seen["error_detail"]["code"]) == ([], UnreadableRecord.code)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +114,7 @@ def test_a_link_that_no_page_should_have_is_left_out(link: str) -> None:
         ("https://cdn.example/a.png", "https://cdn.example/a.png"),
         ("HTTP://cdn.example/a.png", "HTTP://cdn.example/a.png"),
         ("s3://bucket/a.png", "s3://bucket/a.png"),
+        ("s3://bucket/my café.png", "s3://bucket/my café.png"),
         ("d1.cloudfront.example/a/b.png", "https://d1.cloudfront.example/a/b.png"),
     ],
 )
