@@ -168,12 +168,8 @@ class Engine:
         job, _ = await self.get(job_id)
         if job.is_shared:
             raise KeptInTable()
-        if not job.status.is_final:
+        if not job.is_over:
             raise JobNotFinished()
-        if not job.is_readable:
-            # It may wait, by its record.
-            await self._read(self._shop.store.put_aside(job_id))
-            self._shop.line.leave(job_id)
         if run := self._runs.find(job_id):
             # It would be found there until then.
             await run.ended()
@@ -183,7 +179,12 @@ class Engine:
         except (JobFailed, OSError) as error:
             log.exception("the results of job %s could not be deleted", job_id)
             raise StorageUnavailable(NOT_DELETED) from error
-        await self._read(self._shop.store.remove([job_id]))
+        if job.is_readable:
+            await self._read(self._shop.store.remove([job_id]))
+        else:
+            # It may wait, by its record.
+            self._shop.line.leave(job_id)
+            await self._read(self._shop.store.remove_unreadable(job_id))
 
     async def watch(self, job_id: str) -> AsyncGenerator[tuple[Job, Progress], None]:
         """The job as it is now, and again whenever it has changed, to its end.
@@ -193,7 +194,7 @@ class Engine:
         with self._shop.watchers.watching(job_id) as changed:
             job, progress = await self.get(job_id)
             yield job, progress
-            while not job.status.is_final:
+            while not job.is_over:
                 await changed.wait()
                 changed.clear()
                 is_as_it_was = job.due is not None and self._outlook.is_waiting(job_id)
@@ -324,7 +325,7 @@ class Engine:
             job = await self._claim(least) if (least := self._least) else None
             if job is None:
                 await set_within(self._wake, self._shop.timing.sweep_seconds)
-            elif not job.is_readable:
+            elif job.is_over:
                 await self._leave_line(job)
             else:
                 self._shop.line.leave(job.job_id)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from yarl import URL
 
 from .errors import JobFailed, UnreadableRecord
 from .prompt import Progress
@@ -19,12 +23,42 @@ LAST_MOMENT = 253_402_300_799
 #: Every JavaScript program reads whole numbers up to here.
 LARGEST_NUMBER = 2**53 - 1
 
-#: What a page may link to, and a header line can carry.
-LINK = r"(s3|https?)://[^/\s]+/\S[^\x00-\x1f\x7f]*"
-
 #: Seconds since the epoch, UTC.
 Moment = Annotated[float, Field(ge=0, le=LAST_MOMENT, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+#: With a bound, pydantic takes no lone surrogate either, which could never be written again.
+Text = Annotated[str, Field(max_length=2**20)]
+#: It names files and is a part of URLs: no slash, and no dot at its beginning.
+JOB_ID = re.compile(r"[\w-][\w .-]{0,127}")
+JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
+#: Of a file name.
+Extension = Annotated[str, Field(pattern=r"^[a-z0-9]{1,8}$")]
+#: What can stand in a header line.
+MediaType = Annotated[str, Field(pattern=r"^[ -~]{0,255}$")]
+#: Where a result is, fit for a header line and for a page. Pictures may have any name.
+RESULT_LINK = re.compile(r"s3://[\w.-]+/.+|(?i:https?)://[^\s/?#@\"<>\\^`{|}]+([/?#].*)?")
+LONGEST_LINK = 8192
+
+
+def is_result_link(text: str) -> bool:
+    """Whether this is a link that anybody may follow, or an object in a bucket."""
+    if len(text) > LONGEST_LINK or not text.isprintable() or not RESULT_LINK.fullmatch(text):
+        return False
+    if text.startswith("s3:"):
+        return True
+    try:
+        return bool(URL(text).host)
+    except ValueError:
+        return False
+
+
+def _check_link(text: str) -> str:
+    if not is_result_link(text):
+        raise ValueError("this is no link to a result")
+    return text
+
+
+ResultLink = Annotated[str, AfterValidator(_check_link)]
 Format = Literal["png", "jpeg", "webp"]
 Priority = Literal["normal", "high"]
 #: The lower goes first. The job store has these numbers.
@@ -66,21 +100,21 @@ class Value(BaseModel):
 class Rendered(Value):
     """A file that ComfyUI left, not yet published."""
 
-    name: str
+    name: Text
     path: Path
-    sha256: str
+    sha256: Text
 
 
 class Output(Value):
     """A published file; without `s3_uri` it lies on this machine. Its link is made when asked."""
 
-    name: str
-    s3_uri: str | None = Field(None, pattern=f"(?i)^{LINK}$")
-    content_type: str
+    name: Text
+    s3_uri: ResultLink | None = None
+    content_type: MediaType
     size: Count
     width: Count | None = None
     height: Count | None = None
-    sha256: str
+    sha256: Text
 
 
 class Delivery(Value):
@@ -97,7 +131,7 @@ class Delivery(Value):
 class Webhook(Value):
     """Whom to tell of a job, and of which events; none named are all."""
 
-    url: str
+    url: Text
     events: tuple[Event, ...] = ()
 
 
@@ -113,17 +147,17 @@ class Timings(Value):
 class ErrorDetail(Value):
     """Why a job failed, for programs."""
 
-    code: str
+    code: Text
     retryable: bool = False
-    node_id: str | None = None
-    node_class: str | None = None
+    node_id: Text | None = None
+    node_class: Text | None = None
 
 
 class Job(Value):
     """One request to run one workflow."""
 
-    job_id: str
-    workflow: str
+    job_id: JobId
+    workflow: Text
     status: Status = Status.PENDING
     stage: Stage | None = Stage.QUEUED
     #: Effective values: defaults, the seed and a composed prompt are fixed at acceptance.
@@ -132,12 +166,12 @@ class Job(Value):
     priority: Priority = "normal"
     webhook: Webhook | None = None
     #: The name of the key that submitted it; None where no keys are in use.
-    owner: str | None = None
+    owner: Text | None = None
     #: What a repeated request with the same Idempotency-Key must equal.
-    fingerprint: str | None = None
+    fingerprint: Text | None = None
     delivery: Delivery = Delivery()
     #: Of the first output, fixed at acceptance so that its address is known before it exists.
-    extension: str = "png"
+    extension: Extension = "png"
     #: Executions started.
     attempt: Count = 0
     #: When it may be taken up; None while somebody works on it and when it is final.
@@ -152,12 +186,12 @@ class Job(Value):
     timings: Timings = Timings()
     rendered: tuple[Rendered, ...] = ()
     outputs: tuple[Output, ...] = ()
-    error: str | None = None
+    error: Text | None = None
     error_detail: ErrorDetail | None = None
     #: Taken from a queue that others take from too: this machine works on it, but does not keep it.
     is_shared: bool = False
     #: The digest of the name of the task table that keeps it; earlier versions told none.
-    table: str | None = None
+    table: Text | None = None
 
     @property
     def source(self) -> str:
@@ -167,26 +201,34 @@ class Job(Value):
         return "queue" if self.table is None else f"queue-{self.table}"
 
     @classmethod
-    def unreadable(
-        cls, job_id: str, *, workflow: str, owner: str | None, created_at: float = 0.0
-    ) -> Job:
-        """In the place of a record that this version cannot read; nobody will run it."""
-        bare = cls(
-            job_id=job_id,
-            workflow=workflow,
-            parameters={},
-            owner=owner,
-            due=None,
-            created_at=min(max(0.0, created_at), LAST_MOMENT),
-        )
+    def unreadable(cls, job_id: str, told: Mapping[str, object]) -> Job:
+        """In the place of a record that this version cannot read; nobody will run it.
+
+        Of its status, workflow, owner and time of creation it has what can be read.
+        """
+        bare = cls(job_id="-", workflow="", parameters={}, due=None, created_at=0)
         error = UnreadableRecord()
-        detail = ErrorDetail(code=error.code)
-        return bare._with(status=Status.FAILED, stage=None, error=str(error), error_detail=detail)
+        changes = {
+            "job_id": writable(job_id),
+            "workflow": _text(told.get("workflow")) or "",
+            "owner": _text(told.get("owner")),
+            "status": _status(told.get("status")),
+            "stage": None,
+            "created_at": _nearest_moment(told.get("created_at")),
+            "error": str(error),
+            "error_detail": ErrorDetail(code=error.code),
+        }
+        return bare.model_copy(update=changes)
 
     @property
     def is_readable(self) -> bool:
         """False if this stands in the place of a record that cannot be read."""
         return self.error_detail is None or self.error_detail.code != UnreadableRecord.code
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be told of it: it has ended, or cannot be read."""
+        return self.status.is_final or not self.is_readable
 
     @property
     def next_prompt_id(self) -> str:
@@ -291,3 +333,24 @@ def rfc3339(seconds: float | None) -> str | None:
     # Never later than it was: what is asked for from this moment on includes it.
     moment = datetime.fromtimestamp(math.floor(seconds * 1000) / 1000, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def writable(text: str) -> str:
+    """The same text; with another mark for what could not be written again."""
+    return text.encode(errors="replace").decode()
+
+
+def _text(told: object) -> str | None:
+    return writable(told) if isinstance(told, str) else None
+
+
+def _status(told: object) -> Status:
+    """Of a record that does not tell it, that its job will not be run."""
+    known = {status.value: status for status in Status}
+    return known.get(told, Status.FAILED) if isinstance(told, str) else Status.FAILED
+
+
+def _nearest_moment(told: object) -> float:
+    if not isinstance(told, int | float | Decimal) or math.isnan(told):
+        return 0.0
+    return float(min(max(0, told), LAST_MOMENT))

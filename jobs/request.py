@@ -137,7 +137,7 @@ class JobRequest:
 
 
 def _earlier(deadline: float | None, now: float, wait_seconds: float | None) -> float | None:
-    begin_by = None if wait_seconds is None else min(now + wait_seconds, LAST_MOMENT)
+    begin_by = None if wait_seconds is None else now + min(wait_seconds, LAST_MOMENT - now)
     return min((each for each in (deadline, begin_by) if each is not None), default=None)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, NamedTuple
 
 from ..workflows import is_file
 from .counted_log import CountedLog
 from .errors import DeadlineExceeded
-from .job import RANKS, Job, Priority, Status
+from .job import JOB_ID, RANKS, Job, Priority, Status
 from .line import Waiting
 from .notify import outbox
 from .notify.notices import Notice, notices_of
@@ -72,15 +71,18 @@ TIMES = f"""
 CREATE INDEX jobs_by_deadline ON jobs ({GIVE_UP_AT}) WHERE due IS NOT NULL;
 CREATE INDEX jobs_by_creation ON jobs ({CREATED_AT});
 """
+#: Before this service was there, and after now: of these times only damaged records are, and the
+#: jobs of a clock that was wrong.
+FIRST_JOB, NOW = 1_577_836_800, "strftime('%s', 'now')"
 #: Between which numbers the jobs of some time are, so that not all are read for them. Who was
 #: created a minute earlier has the lower number.
 AFTER_EARLIER = (
-    f"sequence > ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} < ? - 60"
-    f" ORDER BY {CREATED_AT} DESC LIMIT 1), 0)"
+    f"sequence > ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} BETWEEN {FIRST_JOB} AND"
+    f" ? - 60 ORDER BY {CREATED_AT} DESC LIMIT 1), 0)"
 )
 BEFORE_LATER = (
-    f"sequence < ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} >= ? + 60"
-    f" ORDER BY {CREATED_AT} LIMIT 1), {NEWEST})"
+    f"sequence < ifnull((SELECT sequence FROM jobs WHERE {CREATED_AT} BETWEEN ? + 60 AND"
+    f" {NOW} + 60 ORDER BY {CREATED_AT} LIMIT 1), {NEWEST})"
 )
 RANKED = """
 ALTER TABLE jobs ADD COLUMN rank INTEGER NOT NULL DEFAULT 1;
@@ -118,8 +120,10 @@ RENEWED = ", ".join(
 IS_SHARED = "json_extract(jobs.document, '$.is_shared')"
 
 #: What a job is made of, or shown by where that cannot be read.
-STORED = "document, job_id, workflow, owner"
-PUT_ASIDE = "UPDATE jobs SET status = ?, due = NULL WHERE job_id = ?"
+STORED = "sequence, document, job_id, workflow, status, owner"
+PUT_ASIDE = "UPDATE jobs SET status = ?, due = NULL WHERE sequence = ?"
+#: Names a record whose own id names nothing, by its sequence number.
+RECORD_ID = re.compile(r"record:(\d{1,18})", re.ASCII)
 
 #: So many jobs are read together where many are.
 JOBS_AT_ONCE = 100
@@ -186,6 +190,8 @@ class Store:
         self._write_db = await self._lane.run(self._connect, self._path)
         await self._lane.run(_migrate, self._write_db)
         self._read_db = await self._reader.run(self._connect, self._path)
+        # One text that is no UTF-8 would keep all rows beside it from being read.
+        self._write_db.text_factory = self._read_db.text_factory = _decoded
 
     async def close(self) -> None:
         for lane, db in (
@@ -266,13 +272,14 @@ class Store:
         )
 
     async def get(self, job_id: str) -> Job | None:
-        found = await self._read(f"SELECT {STORED} FROM jobs WHERE job_id = ?", (job_id,))
-        return _job(*found[0]) if found else None
+        if (numbered := RECORD_ID.fullmatch(job_id)) is None:
+            return await self._one("job_id = ?", job_id)
+        job = await self._one("sequence = ?", int(numbered[1]))
+        return job if job and job.job_id == job_id else None
 
     async def of_key(self, key: str) -> Job | None:
         """The job that was submitted with an idempotency key, by the digest of that."""
-        found = await self._read(f"SELECT {STORED} FROM jobs WHERE idempotency = ?", (key,))
-        return _job(*found[0]) if found else None
+        return await self._one("idempotency = ?", key)
 
     async def remove(self, job_ids: Sequence[str]) -> None:
         """Delete those of these jobs that have ended."""
@@ -288,15 +295,18 @@ class Store:
             f"SELECT {STORED} FROM jobs WHERE status = ? AND due IS NULL ORDER BY sequence",
             (Status.PROCESSING.value,),
         )
-        jobs = [_job(*each) for each in found]
-        for job in jobs:
-            if not job.is_readable:
-                await self.put_aside(job.job_id)
-        return [job for job in jobs if job.is_readable]
+        stored = [_Stored(*each) for each in found]
+        jobs = [(each.sequence, _job(each)) for each in stored]
+        for sequence, job in jobs:
+            if job.is_over:
+                await self._write(PUT_ASIDE, (_end_of(job).value, sequence))
+        return [job for _, job in jobs if not job.is_over]
 
-    async def put_aside(self, job_id: str) -> None:
-        """Have a job never be run, whose record cannot be read. The record stays as it is."""
-        await self._write(PUT_ASIDE, (Status.FAILED.value, job_id))
+    async def remove_unreadable(self, job_id: str) -> None:
+        """Delete a job whose record cannot be read, whatever its status."""
+        numbered = RECORD_ID.fullmatch(job_id)
+        column, value = ("sequence", int(numbered[1])) if numbered else ("job_id", job_id)
+        await self._write(f"DELETE FROM jobs WHERE {column} = ?", (value,))
 
     async def page(
         self, selection: Selection = ALL, *, limit: int, after: int | None = None
@@ -314,19 +324,18 @@ class Store:
         }
         given = {clause: value for clause, value in wanted.items() if value is not None}
         found = await self._read(
-            f"SELECT sequence, {STORED} FROM jobs WHERE {' AND '.join(given)}"
-            " ORDER BY sequence DESC LIMIT ?",
+            f"SELECT {STORED} FROM jobs WHERE {' AND '.join(given)} ORDER BY sequence DESC LIMIT ?",
             (*given.values(), limit),
         )
-        return [(sequence, _job(*stored)) for sequence, *stored in found]
+        return [(stored.sequence, _job(stored)) for stored in map(_Stored._make, found)]
 
     async def from_oldest(self, *, after: int, limit: int) -> list[tuple[int, Job]]:
         """Jobs with their sequence numbers, oldest first, from above the number `after`."""
         found = await self._read(
-            f"SELECT sequence, {STORED} FROM jobs WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            f"SELECT {STORED} FROM jobs WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, limit),
         )
-        return [(sequence, _job(*stored)) for sequence, *stored in found]
+        return [(stored.sequence, _job(stored)) for stored in map(_Stored._make, found)]
 
     async def count_unfinished(self, owner: str) -> int:
         """The number of jobs of an owner that have not ended."""
@@ -353,7 +362,8 @@ class Store:
         found = await self._read(
             f"SELECT job_id, workflow, rank FROM jobs WHERE due IS NOT NULL ORDER BY {TURNS}", ()
         )
-        return [Waiting(*each) for each in found]
+        # Who cannot be ordered is taken up with the rest, and not counted.
+        return [Waiting(*each) for each in found if _is_fit(*each)]
 
     async def run_times(self, *, most: int) -> list[tuple[str, int]]:
         """(workflow, milliseconds) of the runs of the last completed jobs, newest first."""
@@ -361,7 +371,11 @@ class Store:
             f"SELECT workflow, {RUN_MS} FROM jobs WHERE status = ? ORDER BY sequence DESC LIMIT ?",
             (Status.COMPLETED.value, most),
         )
-        return [(workflow, run_ms) for workflow, run_ms in found if isinstance(run_ms, int)]
+        return [
+            (workflow, run_ms)
+            for workflow, run_ms in found
+            if isinstance(workflow, str) and isinstance(run_ms, int) and run_ms >= 0
+        ]
 
     @property
     def _open_writer(self) -> sqlite3.Connection:
@@ -390,6 +404,10 @@ class Store:
         if taken:
             self.outbox.news.set()
         return taken
+
+    async def _one(self, condition: str, value: str | int) -> Job | None:
+        found = await self._read(f"SELECT {STORED} FROM jobs WHERE {condition}", (value,))
+        return _job(_Stored(*found[0])) if found else None
 
     async def _read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if self._read_db is None:
@@ -471,11 +489,12 @@ def _take(
     found = db.execute(sql, values).fetchone()
     if found is None:
         return None
-    found_job = _job(*found)
-    if not found_job.is_readable:
-        db.execute(PUT_ASIDE, (found_job.status.value, found_job.job_id))
-        return found_job
-    job = step(found_job)
+    stored = _Stored(*found)
+    waiting = _job(stored)
+    if waiting.is_over:
+        db.execute(PUT_ASIDE, (_end_of(waiting).value, stored.sequence))
+        return waiting.model_copy(update={"status": _end_of(waiting)})
+    job = step(waiting)
     _change(
         db,
         "UPDATE jobs SET status = ?, due = NULL, document = ? WHERE job_id = ?",
@@ -490,9 +509,50 @@ def _row(job: Job, key: str | None = None) -> tuple[Any, ...]:
     return (*known, RANKS[job.priority], job.model_dump_json(), key)
 
 
-def _job(document: str, job_id: str, workflow: str, owner: str | None) -> Job:
+class _Stored(NamedTuple):
+    """A row, whose columns may hold anything if somebody else wrote it."""
+
+    sequence: int
+    document: Any
+    job_id: Any
+    workflow: Any
+    status: Any
+    owner: Any
+
+
+def _job(stored: _Stored) -> Job:
     try:
-        return Job.model_validate_json(document)
-    except ValidationError:
+        job = Job.model_validate_json(stored.document)
+        if (job.job_id, job.workflow, job.status.value, job.owner) != stored[2:]:
+            raise ValueError("its columns tell otherwise")
+        return job
+    except (TypeError, ValueError):
+        job_id = stored.job_id if _is_id(stored.job_id) else f"record:{stored.sequence}"
         unreadable.log(logging.ERROR, "the record of job %s cannot be read", job_id)
-        return Job.unreadable(job_id, workflow=workflow, owner=owner)
+        told = stored._asdict() | {"created_at": _created_at(stored.document)}
+        return Job.unreadable(job_id, told)
+
+
+def _created_at(document: Any) -> object:
+    """If at least that can be read."""
+    try:
+        return json.loads(document)["created_at"]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _is_id(told: object) -> bool:
+    return isinstance(told, str) and JOB_ID.fullmatch(told) is not None
+
+
+def _is_fit(job_id: object, workflow: object, rank: object) -> bool:
+    return _is_id(job_id) and isinstance(workflow, str) and isinstance(rank, int)
+
+
+def _end_of(job: Job) -> Status:
+    """The status of one that is over, if it is to have none that goes on."""
+    return job.status if job.status.is_final else Status.FAILED
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode(errors="surrogateescape")

@@ -41,7 +41,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     job, progress = await own_job(request)
     subject = Subject(job.job_id, origin_of(request), flag_of(request, "previews"))
     seen = request.headers.get("Last-Event-ID")
-    if job.status.is_final and seen == status_of(await shown(request, job, progress)).id:
+    if job.is_over and seen == status_of(await shown(request, job, progress)).id:
         # A browser would ask again for ever; this ends it.
         return web.Response(status=204)
     response = web.StreamResponse(headers=HEADERS)
@@ -118,5 +118,5 @@ async def _frames(feed: Feed, seen: str | None) -> AsyncGenerator[bytes, None]:
 async def _end_of(service: Service, job_id: str) -> None:
     async with aclosing(service.watch(job_id)) as states:
         async for job, _ in states:
-            if job.status.is_final:
+            if job.is_over:
                 return

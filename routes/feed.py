@@ -83,7 +83,7 @@ class Feed:
         self._has_moved.clear()
         view = await seen_from(self._subject.origin, self._service.link, job, progress)
         preview = self._page.preview if self._page else None
-        self._turn(Page(view, job.status.is_final, preview))
+        self._turn(Page(view, job.is_over, preview))
 
     async def _tell_progress(self) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -110,11 +111,16 @@ def _output(output: Output, link: Link) -> OutputView:
 
 
 def _path(job: Job, number: int) -> str:
-    return f"{PREFIX}/jobs/{job.job_id}/outputs/{number}"
+    return f"{_path_of(job)}/outputs/{number}"
+
+
+def _path_of(job: Job) -> str:
+    # Other programs may have given it any id.
+    return f"{PREFIX}/jobs/{quote(job.job_id, safe='')}"
 
 
 def _urls(job: Job) -> Urls:
-    path = f"{PREFIX}/jobs/{job.job_id}"
+    path = _path_of(job)
     return Urls(self=path, events=f"{path}/events", cancel=f"{path}/cancel")
 
 

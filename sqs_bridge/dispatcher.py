@@ -50,12 +50,12 @@ from .backlog import COUNT_SECONDS, Backlog
 from .bridge import DAY_SECONDS, Bridge
 from .depth import DEPTH_SECONDS
 from .gpu_instance import GpuInstance
-from .message import TASK_ID
 from .outbox import SWEEP_SECONDS
 from .reaper import GIVE_UP_SECONDS, REAP_SECONDS, Reaper
 from .rhythm import repeat
 from .task_item import Record
 from .task_pages import Cursor
+from .task_table import is_task_key
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Dispatcher:
         Raises UnknownJob.
         """
         told: tuple[Job, Progress] | None = None
-        while not (told and told[0].status.is_final):
+        while not (told and told[0].is_over):
             if told:
                 await asyncio.sleep(LOOK_SECONDS)
             if (now := await self.get(job_id)) != told:
@@ -171,7 +171,7 @@ class Dispatcher:
     async def cancel(self, job_id: str) -> tuple[Job, Progress]:
         """End a job that waits, and ask the worker of one that runs to end it. The job as it is
         then; one that has ended stays as it is. Raises UnknownJob."""
-        if not TASK_ID.fullmatch(job_id):
+        if not is_task_key(job_id):
             raise UnknownJob()
         with _table_errors():
             is_ended, record = await self._bridge.table.request_cancel(job_id)
@@ -187,7 +187,7 @@ class Dispatcher:
         Raises UnknownJob, JobNotFinished or StorageUnavailable.
         """
         record = await self._existing(job_id)
-        if not record.job.status.is_final:
+        if not record.job.is_over:
             raise JobNotFinished()
         # First, since the table tells where they are.
         await self._remove_results(record.job)
@@ -218,7 +218,7 @@ class Dispatcher:
 
     async def link(self, output: Output) -> Link | None:
         """How a published output is read."""
-        if output.s3_uri and "://" in output.s3_uri and not output.s3_uri.startswith("s3://"):
+        if output.s3_uri and not output.s3_uri.startswith("s3://"):
             # All that another program told of it.
             return Link(output.s3_uri)
         return await self._bridge.links.link(output) if self._bridge.links else None
@@ -321,7 +321,7 @@ class Dispatcher:
         return record
 
     async def _find(self, job_id: str) -> Record | None:
-        if not TASK_ID.fullmatch(job_id):
+        if not is_task_key(job_id):
             return None
         with _table_errors():
             return await self._bridge.table.get(job_id)

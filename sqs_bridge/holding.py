@@ -224,7 +224,7 @@ class Holding:
         """Tell whoever waits for a task, if there is one of this id that nobody has begun."""
         table = self._desk.table
         record = await table.get(task_id)
-        if record is None or record.job.status is not Status.PENDING:
+        if record is None or record.job.is_over or record.job.status is not Status.PENDING:
             return
         claim = await table.claim(
             record.job, owner=self._desk.worker, lease_seconds=self._desk.hold_seconds

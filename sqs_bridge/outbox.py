@@ -66,7 +66,7 @@ class Outbox:
 
     def has_forgotten(self, record: Record) -> bool:
         """Whether an accepted job should have been sent by now."""
-        waits = record.job.status is Status.PENDING and not record.is_sent
+        waits = record.job.status is Status.PENDING and not (record.job.is_over or record.is_sent)
         return waits and record.job.created_at <= time.time() - self._unsent_seconds
 
     async def sweep(self) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from ..jobs.counted_log import CountedLog
 from ..jobs.errors import JobFailed
 from ..jobs.job import Status
+from .aws import AwsFailed
 from .dynamodb import Item
 from .message import workflow_of
 from .task_index import TaskIndex
 from .task_table import TaskTable
 
 log = logging.getLogger(__name__)
+#: Once for each item, not every minute.
+refused = CountedLog(log, seconds=math.inf)
+
+#: How DynamoDB says that an attribute is of another type than the write needs.
+INVALID = "ValidationException"
 
 REAP_SECONDS = 60.0
 GIVE_UP_SECONDS = 10.0
@@ -50,16 +58,26 @@ class Reaper:
         """Fail tasks older than `task_seconds` that no worker holds: their messages are gone."""
         last = self._clock() - self._task_seconds
         for task_id in await self._index.unfinished(last=last):
-            if item := await self._table.abandon(task_id, Lost()):
+            if item := await self._ended_by(self._table.abandon(task_id, Lost()), task_id):
                 log.warning("job %s is lost: no worker finished it in time", task_id)
                 self._count(item)
 
     async def give_up(self) -> None:
         """Fail tasks that wait though they were to have begun, whether or not workers are there."""
         for task_id in await self._index.overdue(now=self._clock()):
-            if item := await self._table.give_up(task_id):
+            if item := await self._ended_by(self._table.give_up(task_id), task_id):
                 log.info("job %s is given up: no worker began it in time", task_id)
                 self._count(item)
+
+    async def _ended_by(self, write: Awaitable[Item | None], task_id: str) -> Item | None:
+        """Its item, if the write ended it. One that cannot be written keeps no other waiting."""
+        try:
+            return await write
+        except AwsFailed as failure:
+            if failure.reason != INVALID:
+                raise
+            refused.log(logging.ERROR, "the item of task %s cannot be written", ascii(task_id))
+            return None
 
     def _count(self, item: Item) -> None:
         workflow = workflow_of(str(item.get("job_type")))

@@ -19,7 +19,7 @@ from ..jobs.counted_log import CountedLog
 from ..jobs.job import Status
 from ..jobs.selection import ALL, Selection
 from .aws import Aws, AwsFailed
-from .dynamodb import from_wire, spoken, to_wire
+from .dynamodb import LARGEST, from_wire, spoken, to_wire
 from .message import API_PATH, api_path_of
 from .task_item import UNSENT
 from .task_pages import Cursor, Place, Reading, Stream, TaskPage
@@ -163,7 +163,8 @@ class TaskIndex:
     def _stream(self, part: _Part, selection: Selection, limit: int) -> Stream:
         condition, filter_ = f"{_are(part.key)} AND {BETWEEN}", _are(part.narrowed)
         values: dict[str, Any] = {**part.key, **part.narrowed}
-        first = max(0, int(selection.created_after or 0))
+        after = selection.created_after
+        first = -LARGEST if after is None else Decimal(max(0, int(after)))
 
         async def query(last: Decimal, place: Place | None) -> Any:
             # Between bounds the wrong way round, or from a place beyond them, nobody can be asked.

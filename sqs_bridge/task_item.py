@@ -18,7 +18,17 @@ from zlib import crc32
 
 from ..jobs.counted_log import CountedLog
 from ..jobs.errors import UnifiedApiError
-from ..jobs.job import LINK, Job, Output, Priority, Stage, Status
+from ..jobs.job import (
+    LARGEST_NUMBER,
+    LAST_MOMENT,
+    Job,
+    Output,
+    Priority,
+    Stage,
+    Status,
+    is_result_link,
+    writable,
+)
 from ..jobs.prompt import Progress
 from .dynamodb import Item
 from .message import MalformedTask, api_path_of, parse_object, to_json, workflow_of
@@ -42,8 +52,9 @@ UNSENT = "unsent"
 LARGEST_ITEM_BYTES = 400 * 1024
 #: A link as programs write it whose CDN is set without a scheme.
 CDN_LINK = re.compile(r"[a-z0-9.-]+\.[a-z0-9-]+(:\d+)?/\S", re.IGNORECASE)
-IS_LINK = re.compile(LINK, re.IGNORECASE)
 MICROSECONDS = 10**6
+#: The last second of lists, so that no cursor has more than 18 digits.
+END_OF_TIME = 10**12 - 2
 
 
 class UnreadableItem(UnifiedApiError):
@@ -59,24 +70,18 @@ class Record:
     job: Job
     progress: Progress
     item: Item
+    #: How often it was claimed.
+    fence: int = 0
+    #: When the lease of its worker ends.
+    held_until: float = 0.0
 
     @property
     def is_sent(self) -> bool:
         return self.item.get("enqueue") != UNSENT
 
     @property
-    def fence(self) -> int:
-        """How often it was claimed."""
-        return int(_number(self.item.get("fence")))
-
-    @property
     def is_deleted(self) -> bool:
         return bool(self.item.get("deleted"))
-
-    @property
-    def held_until(self) -> float:
-        """When the lease of its worker ends."""
-        return float(_number(self.item.get("lease_until")))
 
     @property
     def wants_cancel(self) -> bool:
@@ -85,9 +90,11 @@ class Record:
     @property
     def sequence(self) -> int:
         """Its place in lists, and a number of its own there: many are created in one second."""
-        # Of one that cannot be read, what the index goes by.
-        is_readable, told = self.job.is_readable, _number(self.item.get("created_at"))
-        moment = int((self.job.created_at if is_readable else told) * MICROSECONDS)
+        if not self.job.is_readable:
+            # By what the index goes by.
+            second = listed_second(_number(self.item.get("created_at")))
+            return second * MICROSECONDS + crc32(self.job.job_id.encode()) % MICROSECONDS
+        moment = int(self.job.created_at * MICROSECONDS)
         is_exact = moment % MICROSECONDS
         return moment if is_exact else moment + crc32(self.job.job_id.encode()) % MICROSECONDS
 
@@ -112,9 +119,11 @@ def new_item(job: Job) -> Item:
 def remains_of(record: Record) -> Item:
     """What stays of a task that is deleted: that it has ended, for whoever reads or runs tasks."""
     known = {name: record.item[name] for name in REMAINS if name in record.item}
-    if not record.job.is_readable:
-        known |= {"status": record.job.status.value, "created_at": int(record.job.created_at)}
-        known |= {"job_type": str(record.item.get("job_type")), "fence": record.fence}
+    job = record.job
+    if not job.is_readable:
+        status = job.status if job.status.is_final else Status.FAILED
+        known |= {"status": status.value, "created_at": int(job.created_at)}
+        known |= {"job_type": job.workflow, "fence": record.fence}
     return known | {"deleted": True}
 
 
@@ -129,32 +138,40 @@ def present_state(job: Job) -> Item:
 def record_of(item: Item) -> Record:
     """What there is to show of an item, whatever others have written into it."""
     percent = min(max(0, int(_number(item.get("percent")))), 100)
-    return Record(_readable_job(item) or _unreadable_job(item), Progress(percent=percent), item)
-
-
-def _readable_job(item: Item) -> Job | None:
+    progress = Progress(percent=percent)
     try:
-        job = _job(item)
-        # A lone surrogate is only found by writing it.
-        job.model_dump_json()
-        return job
+        fence, held_until = _whole(item.get("fence", 0)), _moment(item.get("lease_until", 0))
+        return Record(_job(item), progress, item, fence, held_until)
     except (LookupError, TypeError, ValueError, ArithmeticError, MalformedTask):
-        unreadable.log(logging.ERROR, "the item of task %s cannot be read", item["task_id"])
-        return None
+        task_id = writable(item["task_id"])
+        unreadable.log(logging.ERROR, "the item of task %s cannot be read", task_id)
+        return Record(Job.unreadable(task_id, _told(item)), progress, item)
 
 
-def _unreadable_job(item: Item) -> Job:
-    return Job.unreadable(
-        _text(item["task_id"]) or "",
-        workflow=_workflow(_text(item.get("job_type")) or ""),
-        owner=_text(item.get("owner")),
-        created_at=float(_number(item.get("created_at"))),
-    )
+def listed_second(told: Decimal) -> int:
+    """The second in which a task is listed that says it was created then."""
+    return int(min(max(Decimal(0), told), Decimal(END_OF_TIME)))
 
 
-def _text(value: object) -> str | None:
-    """As much of it as can be written."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+def _told(item: Item) -> Item:
+    job_type = item.get("job_type")
+    return {**item, "workflow": _workflow(job_type) if isinstance(job_type, str) else None}
+
+
+def _whole(told: object) -> int:
+    """Raises ValueError."""
+    number = _number(told)
+    if number != told or not 0 <= number <= LARGEST_NUMBER or number % 1:
+        raise ValueError("this is no whole number")
+    return int(number)
+
+
+def _moment(told: object) -> float:
+    """Raises ValueError."""
+    number = _number(told)
+    if number != told or not 0 <= number <= LAST_MOMENT:
+        raise ValueError("this is no time")
+    return float(number)
 
 
 def _number(value: object) -> Decimal:
@@ -165,6 +182,8 @@ def _number(value: object) -> Decimal:
 def _job(item: Mapping[str, Any]) -> Job:
     status = Status(item["status"])
     fixed = {"parameters": {}, **_request(item.get("request", "{}"))}
+    if not FIXED.issuperset(fixed):
+        raise ValueError("a request fixes nothing else")
     return Job(
         **{**fixed, "created_at": _created_at(item, fixed)},
         **{name: item[name] for name in FOUND_OUT - {"outputs"} if name in item},
@@ -202,7 +221,7 @@ def _outputs(item: Mapping[str, Any]) -> tuple[Output, ...]:
     link = str(item.get("result_s3_uri", ""))
     if CDN_LINK.match(link):
         link = f"https://{link}"
-    if IS_LINK.fullmatch(link):
+    if is_result_link(link):
         # Another program told no more than the link.
         return (Output(name="image", s3_uri=link, content_type="image/png", size=0, sha256=""),)
     return ()

@@ -22,19 +22,20 @@ from typing import Any, NamedTuple
 from ..jobs.errors import InvalidQuery
 from ..jobs.job import Status
 from ..jobs.selection import WRONG_CURSOR
-from .dynamodb import Item, from_wire
-from .task_item import MICROSECONDS, Record, record_of
+from .dynamodb import LARGEST, Item, from_wire
+from .task_item import END_OF_TIME, MICROSECONDS, Record, listed_second, record_of
 
 STATUSES = frozenset(status.value for status in Status)
-#: Items of a later second are in no list: their cursors would have more than 18 digits.
-END_OF_TIME = 10**12 - 2
 #: The last moment of a second, for those who tell fractions.
 ALMOST_A_SECOND = Decimal("0.999999999")
 #: '1700000000000000', and within a second '1700000001000000.failed.MTcwMDAwMDAwMCB0MQ'.
 CURSOR = re.compile(
-    r"(?P<sequence>[0-9]{1,18})(?:\.(?P<stream>[a-z]+)\.(?P<place>[A-Za-z0-9_-]{0,2700}))?"
+    r"(?P<sequence>[0-9]{1,18})(?:\.(?P<stream>[a-z]+)\.(?P<place>[A-Za-z0-9_-]{0,3200}))?"
 )
-PLACE = re.compile(r"(?P<created_at>[0-9]{1,12}(\.[0-9]{1,25})?) (?P<task_id>.+)", re.DOTALL)
+#: A number of DynamoDB, and an id.
+PLACE = re.compile(
+    r"(?P<created_at>-?[0-9]{1,126}(\.[0-9]{1,130})?) (?P<task_id>.+)", re.DOTALL | re.ASCII
+)
 
 
 class Place(NamedTuple):
@@ -46,6 +47,11 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Place:
         return cls(item["created_at"], item["task_id"])
+
+    @property
+    def second(self) -> int:
+        """What lies beyond all times counts to the first or the last second of them."""
+        return listed_second(self.created_at)
 
     @classmethod
     def decode(cls, text: str) -> Place | None:
@@ -93,7 +99,7 @@ class Cursor(NamedTuple):
                 raise ValueError("not a cursor")
             place = Place.decode(found["place"] or "")
             cursor = cls(int(found["sequence"]), found["stream"] or "", place)
-            if place and int(place.created_at) != cursor.second:
+            if place and place.second != cursor.second:
                 raise ValueError("not a place of this second")
         except ValueError:
             raise InvalidQuery(WRONG_CURSOR) from None
@@ -129,7 +135,7 @@ class Stream:
 
     def start(self, second: int, place: Place | None) -> None:
         self.second, self.place = second, place
-        self._last = second + ALMOST_A_SECOND
+        self._last = second + ALMOST_A_SECOND if second < END_OF_TIME else LARGEST
 
     async def read(self) -> None:
         """Make one query. Raises AwsFailed."""
@@ -137,7 +143,7 @@ class Stream:
         self.records += shown(map(from_wire, answer["Items"]))
         reached = answer.get("LastEvaluatedKey")
         self.place = Place.of(from_wire(reached)) if reached else None
-        self.second = int(self.place.created_at) if self.place else None
+        self.second = self.place.second if self.place else None
 
 
 class Reading:
@@ -221,7 +227,7 @@ class Reading:
 
 def shown(items: Iterable[Item]) -> list[Record]:
     """All tasks but those that are deleted. Other services have statuses of their own."""
-    tasks = (item for item in items if item.get("status") in STATUSES)
+    tasks = (item for item in items if str(item.get("status")) in STATUSES)
     return [record for record in map(record_of, tasks) if not record.is_deleted]
 
 

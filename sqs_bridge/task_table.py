@@ -43,6 +43,8 @@ LONGEST_WAIT_SECONDS = 14 * 86400
 NO_TASK = "/"
 #: The ids of the items of idempotency keys begin like this, and those of tasks do not.
 KEYS = "idempotency/"
+#: Of a key in DynamoDB.
+LONGEST_KEY_BYTES = 2048
 #: Longer than any task is kept, even one that is deleted on its last day.
 KEY_SECONDS = 2 * LONGEST_WAIT_SECONDS
 #: A table's name as far as others need to know it: which are the same.
@@ -143,12 +145,12 @@ class TaskTable:
             draft.job_id, change, CLAIMABLE, **sets, **once, now=now, one=1
         )
         assert record is not None
-        if not record.job.is_readable:
+        if not record.job.is_readable and not record.job.status.is_final:
             raise UnreadableItem()
         if counted or record.item.get("lease_owner") == lease["lease_owner"]:
             return Claim(record.job, record.fence, record.wants_cancel)
         if record.job.status.is_final:
-            return Terminal(record.job, record.is_deleted)
+            return Terminal(record.job, record.is_deleted or not record.job.is_readable)
         return HeldByOther(record.held_until)
 
     async def extend(
@@ -290,6 +292,13 @@ class TaskTable:
             "updated_at": int(now),
             "expires_at": int(now + self._retention_seconds),
         }
+
+
+def is_task_key(task_id: str) -> bool:
+    """Whether a task may have this id, be it one of another program's own kind."""
+    if not task_id.isprintable() or task_id.startswith(KEYS):
+        return False
+    return 0 < len(task_id.encode()) <= LONGEST_KEY_BYTES
 
 
 def _change_of(task_id: str, change: str, condition: str, **values: Any) -> Write:

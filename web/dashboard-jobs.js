@@ -317,15 +317,21 @@ export class Jobs {
   }
 }
 
+/**
+ * Whether a record that cannot be read stands for it: nothing more is told of it, and its times may be wrong.
+ * @param {JobView} job
+ */
+const isUnreadable = (job) => job.error_detail?.code === "unreadable_record";
+
 /** @param {JobView} job */
-export const isFinal = (job) => FINAL.includes(job.status);
+export const isFinal = (job) => FINAL.includes(job.status) || isUnreadable(job);
 
 /**
  * What stages there will be besides, nobody knows; the waiting ones are known.
  * @param {JobView} job
  */
 const isAtWork = (job) =>
-  job.status === "processing" && !WAITING.includes(job.stage) && !job.progress.queue_position;
+  job.status === "processing" && !isFinal(job) && !WAITING.includes(job.stage) && !job.progress.queue_position;
 
 /**
  * Statuses only move forward.
@@ -341,7 +347,10 @@ const rank = (job) => (isFinal(job) ? 2 : UNFINISHED.indexOf(job.status));
 const withReceived = (job, progress) => ({ ...job, progress: { ...progress, received: Date.now() } });
 
 /** @param {JobList} page */
-const reached = (page) => ({ next: page.next_cursor, end: page.data.at(-1)?.created_at ?? "" });
+const reached = ({ next_cursor: next, data }) => {
+  const last = data.findLast((job) => !isUnreadable(job)) ?? data.at(-1);
+  return { next, end: last?.created_at ?? "" };
+};
 
 /** @param {string[]} moments */
 const latest = (moments) => moments.sort().at(-1) ?? "";

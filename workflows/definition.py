@@ -30,6 +30,8 @@ MOST_FAULTS = 10
 LONGEST_FAULT = 300
 #: Of a whole number.
 MOST_DIGITS = 400
+#: Of lists and objects in one another: what walks through them needs a frame for each.
+MOST_LEVELS = 64
 
 
 class _NotJson(ValueError):
@@ -91,11 +93,22 @@ def _parsed(name: str, content: bytes) -> Any:
             text, parse_constant=_no_number, parse_int=_whole, object_pairs_hook=_object
         )
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        _check_depth(value)
     except UnicodeDecodeError as error:
         raise DefinitionError(f"{name} is not encoded as UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{name} is not valid JSON: {_reason(error)}.") from error
     return value
+
+
+def _check_depth(value: Any, levels: int = MOST_LEVELS) -> None:
+    """Raises RecursionError."""
+    if not isinstance(value, dict | list):
+        return
+    if not levels:
+        raise RecursionError
+    for each in value.values() if isinstance(value, dict) else value:
+        _check_depth(each, levels - 1)
 
 
 def _reason(error: ValueError | RecursionError) -> str:

@@ -157,6 +157,25 @@ async def test_the_orchestrator_looks_for_them(orchestrate: Any, deployment: Dep
     assert (await until(ended))["error_detail"]["code"] == "lost"
 
 
+@pytest.mark.parametrize("is_old", [True, False])
+async def test_a_task_that_cannot_be_written_keeps_no_other_from_its_end(
+    reaper: Reaper, deployment: Deployment, clock: Any, ends: Any, caplog: Any, is_old: bool
+) -> None:
+    """An attribute of another type than ours is refused, each time."""
+    then = int(LONG_AGO) if is_old else int(clock.now)
+    overdue = {} if is_old else {"give_up_at": then - 1}
+    for number in range(4):
+        spoilt = {"fence": "many"} if number == 2 else {}
+        task_id = f"spoilt-{is_old}-{number}"
+        deployment.accept(task_id, created_at=then + number, **overdue, **spoilt)
+
+    for _ in range(2):
+        await (reaper.reap() if is_old else reaper.give_up())
+
+    assert ends == [("draw", Status.FAILED)] * 3
+    assert len([line for line in caplog.messages if "cannot be written" in line]) == 1
+
+
 # Tasks that are to have begun by a time
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tasks import PATH, Deployment
 from unified_api.jobs.errors import UnreadableRecord
+from yarl import URL
 
 from ..common.hostile import DEEP, OBJECTS, TEXTS, TIMES
 from ..unit.fake_host import until
@@ -21,10 +23,14 @@ MESSAGES = [
     for value in (*TIMES, *TEXTS, *OBJECTS)
     if value is not None
 ]
-#: Created at times that no list goes to.
-FAR_AWAY: list[dict[str, Any]] = [{"created_at": 10**20}, {"created_at": -(10**20)}]
+#: At the beginning of all lists, and at their end.
+FAR_AWAY: list[dict[str, Any]] = [
+    *({"created_at": Decimal(each)} for each in ("9E+125", "1E+20", "1000000000000", "-1")),
+    *({"created_at": Decimal(each)} for each in ("-1E+100", "-1E-120", "1E-120")),
+]
 #: What a table takes of them.
 ITEMS: list[dict[str, Any]] = [
+    *FAR_AWAY,
     {"created_at": 253_402_300_800},
     {"started_at": 10**30},
     {"finished_at": "soon"},
@@ -38,6 +44,10 @@ ITEMS: list[dict[str, Any]] = [
     {"job_type": ["x"]},
     {"attempt": -1},
     {"fence": "many", "percent": "all"},
+    {"status": "processing", "lease_until": "soon"},
+    {"status": "processing", "lease_until": Decimal("1E+120")},
+    {"request": '{"parameters": {}, "rendered": []}'},
+    {"request": '{"parameters": {}, "extension": "../../x"}'},
     {"timings": {"run_ms": 10**30}},
     {"error_detail": "text"},
 ]
@@ -80,21 +90,65 @@ async def test_every_item_is_listed_read_and_deleted(client: Any, deployment: De
             assert (await client.delete(f"{API}/jobs/{task_id}")).status == 204
             assert (await client.get(f"{API}/jobs/{task_id}")).status == 404
     left = await all_pages(client)
-    assert all((job["error_detail"] or {}).get("code") is None for job in left)
+    codes = {(job["error_detail"] or {}).get("code") for job in left}
+    assert UnreadableRecord.code not in codes
     assert ids[-1] in {job["job_id"] for job in left}
 
 
-@pytest.mark.parametrize("item", FAR_AWAY)
-async def test_a_task_of_no_time_is_read_and_deleted(
-    client: Any, deployment: Deployment, item: dict[str, Any]
+@pytest.mark.parametrize("told", ["1E+100", "-1E+100"])
+async def test_many_tasks_of_no_time_are_listed_page_by_page(
+    client: Any, deployment: Deployment, told: str
 ) -> None:
-    deployment.put(task_id="odd", status="failed", job_type=PATH, **item)
+    """With cursors between them, and those of a time behind or before them."""
+    odd = [f"odd-{number}" for number in range(60)]
+    for task_id in odd:
+        deployment.put(task_id=task_id, status="failed", job_type=PATH, created_at=Decimal(told))
+    deployment.put(task_id="plain", status="failed", job_type=PATH, created_at=int(time.time()))
 
+    seen = [job["job_id"] for job in await all_pages(client)]
+
+    assert sorted(seen) == sorted([*odd, "plain"])
+    assert seen.index("plain") == (60 if told == "1E+100" else 0)
+
+
+@pytest.mark.parametrize("task_id", ["a/b c", "镜头", "a:b", "%2e", "x" * 1500])
+async def test_a_task_of_any_id_is_read_cancelled_and_deleted(
+    client: Any, deployment: Deployment, task_id: str
+) -> None:
+    deployment.accept(task_id)
+    (job,) = await all_pages(client)
+
+    assert job["job_id"] == task_id
+    path = URL(job["urls"]["self"], encoded=True)
+    assert (await (await client.get(path)).json())["job_id"] == task_id
+    assert (await client.post(URL(job["urls"]["cancel"], encoded=True))).status == 200
+    assert (await client.delete(path)).status == 204
     assert await all_pages(client) == []
-    reply = await client.get(f"{API}/jobs/odd")
-    assert (reply.status, (await reply.json())["job_id"]) == (200, "odd")
-    assert (await client.delete(f"{API}/jobs/odd")).status == 204
-    assert (await client.get(f"{API}/jobs/odd")).status == 404
+
+
+@pytest.mark.parametrize("job_id", ["idempotency%2Fa", "%00" * 2049, "x" * 2049])
+async def test_what_is_no_task_is_not_looked_for(
+    client: Any, deployment: Deployment, job_id: str
+) -> None:
+    deployment.put(task_id="idempotency/a", job_id="b")
+
+    for ask in (client.get, client.delete):
+        reply = await ask(URL(f"{API}/jobs/{job_id}", encoded=True))
+        assert (reply.status, (await reply.json())["code"]) == (404, "unknown_job")
+    assert deployment.item("idempotency/a")["job_id"] == "b"
+
+
+async def test_the_message_of_a_task_that_has_ended_is_deleted_whatever_its_item_says(
+    hire: Any, deployment: Deployment
+) -> None:
+    deployment.accept("ended", status="completed", started_at="soon")
+    deployment.send({}, "ended")
+
+    worker = await hire()
+    await until(lambda: deployment.is_empty)
+
+    assert (worker.runs, deployment.dead_letters()) == (0, [])
+    assert deployment.item("ended")["status"] == "completed"
 
 
 async def test_a_list_is_well_as_soon_as_the_item_is_gone(

@@ -261,6 +261,46 @@ def test_empty_pages_before_the_end_of_a_list_are_passed_over(
     expect(row(page, "recent", tag)).to_be_visible()
 
 
+def test_a_job_that_cannot_be_read_hides_no_other_and_is_not_followed(
+    open_dashboard: Open, newest: ComfyProcess, tag: str
+) -> None:
+    job = newest.finished(newest.submit("probe", {"tag": tag}))
+    detail = {"code": "unreadable_record", "retryable": False, "node_id": None, "node_class": None}
+    unreadable = {
+        **job,
+        "created_at": "9999-12-31T23:59:59.000Z",
+        "outputs": [],
+        "parameters": {},
+        "error": f"This cannot be read ({tag}).",
+        "error_detail": detail,
+    }
+    lists = {
+        "completed": [job, {**unreadable, "job_id": f"{tag}-ended"}],
+        "processing": [{**unreadable, "job_id": f"{tag}-begun", "status": "processing"}],
+    }
+    streams: list[str] = []
+
+    def answer(route: Route) -> None:
+        (status,) = parse_qs(urlsplit(route.request.url).query)["status"]
+        has_more = status == "completed"
+        cursor = "1" if has_more else None
+        data = lists.get(status, [])
+        route.fulfill(json={"data": data, "next_cursor": cursor, "has_more": has_more})
+
+    page = open_dashboard()
+    page.on("request", lambda request: streams.append(request.url) if tag in request.url else None)
+    page.route("**/jobs?*status=*", answer)
+    page.reload()
+
+    expect(row(page, "recent", f"tag {tag}")).to_be_visible()
+    expect(row(page, "recent", f"This cannot be read ({tag})")).to_have_count(2)
+    expect(row(page, "recent", "unreadable_record")).to_have_count(2)
+    with page.expect_request("**/jobs?*status=processing*"):
+        pass
+    expect(page.locator("#running > li")).to_have_count(0)
+    assert [url for url in streams if "/events" in url] == []
+
+
 def test_what_callers_wrote_is_shown_as_text(
     open_dashboard: Open, newest: ComfyProcess, tag: str
 ) -> None:

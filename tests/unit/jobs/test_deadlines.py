@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 from unified_api.jobs.errors import OutOfMemory
-from unified_api.jobs.job import Job, Status
+from unified_api.jobs.job import LAST_MOMENT, Job, Status
 from unified_api.jobs.outputs import LocalResults
 from unified_api.jobs.prompt import Ending
 from unified_api.jobs.store import Store
@@ -154,6 +154,17 @@ async def test_a_workflow_limits_how_long_a_job_waits(bench) -> None:
     # The one that had begun in time goes on.
     bench.host.gate.set()
     assert (await bench.ended(engine, first)).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("seconds", [10**20, 1e308, 10**400 - 1])
+async def test_a_job_may_wait_for_ever(bench, seconds) -> None:
+    limit(bench, max_wait_seconds=seconds)
+    engine = await bench.open()
+
+    job = await submit(engine)
+
+    assert job.give_up_at == LAST_MOMENT
+    assert (await bench.ended(engine, job)).status is Status.COMPLETED
 
 
 async def test_the_earlier_of_both_limits_counts(bench) -> None:

@@ -109,7 +109,7 @@ async def what_else_changes(store):
 
 async def what_is_asked_now_and_then(store):
     await store.unfinished()
-    await store.put_aside("a")
+    await store.remove_unreadable("a")
     await store.from_oldest(after=0, limit=10)
     await store.count_unfinished("studio")
     await store.uploads_in_use()

@@ -82,6 +82,17 @@ async def test_a_job_that_has_not_ended_is_kept_however_old(shop) -> None:
     assert await ids(shop) == {"a"}
 
 
+async def test_a_job_from_the_future_keeps_no_older_one(shop) -> None:
+    for number in range(2 * JOBS_AT_ONCE):
+        if number == JOBS_AT_ONCE - 1:
+            await shop.store.insert(ended("from the future", created=NOW + DAY, finished=NOW + DAY))
+        await shop.store.insert(ended(f"old-{number}", finished=NOW - 8 * DAY))
+
+    await forget_old(shop, now=NOW)
+
+    assert await ids(shop) == {"from the future"}
+
+
 async def test_many_are_forgotten_in_steps(shop) -> None:
     for number in range(2 * JOBS_AT_ONCE + 1):
         await shop.store.insert(ended(f"old-{number}", finished=NOW - 8 * DAY))

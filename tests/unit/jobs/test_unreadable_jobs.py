@@ -110,7 +110,7 @@ async def test_a_record_that_cannot_be_read_is_shown_as_such(store, path):
 
     job = shown(await store.get("b"))
 
-    assert (job["status"], job["workflow"]) == ("failed", "draw")
+    assert (job["status"], job["workflow"]) == ("pending", "draw")
     assert job["error_detail"]["code"] == "unreadable_record"
     assert job["error"] == str(UnreadableRecord())
     assert (await store.get("b")).owner == "studio"

@@ -69,9 +69,38 @@ def test_whatever_a_request_says_the_task_is_shown(number: int) -> None:
 def test_an_item_that_cannot_be_read_is_shown_as_such() -> None:
     seen = shown(item(request=json.dumps({"parameters": DEEP}), owner="studio"))
 
-    assert (seen["status"], seen["workflow"]) == ("failed", "draw")
+    assert (seen["status"], seen["workflow"]) == ("pending", "draw")
     assert seen["error_detail"]["code"] == UnreadableRecord.code
     assert seen["created_at"] == "2023-11-14T22:13:20.000Z"
+
+
+@pytest.mark.parametrize(
+    ("told", "status"), [("completed", "completed"), ("odd", "failed"), (7, "failed")]
+)
+def test_the_status_of_an_item_is_shown_where_it_can_be_read(told: Any, status: str) -> None:
+    record = record_of(item(request="[]", status=told))
+
+    assert (record.job.status.value, record.job.is_over) == (status, True)
+
+
+@pytest.mark.parametrize("told", ["javascript:alert(1)", "https://a.example/b\r\nc", "S3://b/c"])
+def test_a_link_among_outputs_is_judged_likewise(told: str) -> None:
+    output = {"name": "a", "content_type": "image/png", "size": 1, "sha256": "", "s3_uri": told}
+
+    assert shown(item(status="completed", outputs=[output]))["outputs"] == []
+
+
+def test_a_media_type_ends_no_header_line() -> None:
+    output = {"name": "a", "content_type": "image/png\r\nX: y", "size": 1, "sha256": ""}
+
+    assert shown(item(status="completed", outputs=[output]))["outputs"] == []
+
+
+@pytest.mark.parametrize("more", ["rendered", "is_shared", "attempt", "table"])
+def test_a_request_fixes_nothing_but_what_is_fixed_at_acceptance(more: str) -> None:
+    request = json.dumps({"parameters": {}, more: None})
+
+    assert shown(item(request=request))["error_detail"]["code"] == UnreadableRecord.code
 
 
 @pytest.mark.parametrize(("told", "shown_at"), [(10**20, "9999-12-31"), (-(10**100), "1970-01-01")])
@@ -93,6 +122,9 @@ def test_what_stays_of_one_that_is_deleted_can_be_read() -> None:
         *("javascript:alert(1)", "JavaScript:alert(1)//a.b/c", "data:text/html,x", "file:///etc/x"),
         *("ftp://a.example/b", "//a.example/b", "vbscript:x", " javascript:x", "https:///b", "x"),
         *("https://a.example/b\r\nX: y", "https://a.example/b\n", "s3://bucket/a\x00b"),
+        *("https://a.example/b\r\nSet-Cookie: c=d", "https://a.example/\x1b[31m", "https://a\n/b"),
+        *("https://me@a.example/b", "https://a.example:99999/b", "https://[::1/b", "S3://b/c"),
+        *('https://"><script>/b', "https://a.example/\u202eb", f"https://a.example/{'b' * 9000}"),
     ],
 )
 def test_a_link_that_no_page_should_have_is_left_out(link: str) -> None:

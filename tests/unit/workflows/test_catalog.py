@@ -96,6 +96,31 @@ def touch_later(file):
     os.utime(file, ns=(later, later))
 
 
+def nested(levels):
+    """A list in a list, and so on."""
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [65, 200, 900])
+def test_a_graph_that_is_nested_too_deeply_harms_no_other_workflow(define, folder, levels):
+    define("good")
+    define("deep", graph=changed(GRAPH, "4/inputs/n", nested(levels)))
+
+    catalog = Catalog([folder])
+
+    assert catalog.broken == {"deep": "graph.json is not valid JSON: it is nested too deeply."}
+    assert catalog.get("good")
+
+
+def test_a_graph_may_be_nested_as_graphs_are(define, folder):
+    define(graph=changed(GRAPH, "4/inputs/strokes", nested(40)))
+
+    assert Catalog([folder]).get("edit")
+
+
 def test_a_good_definition_becomes_a_workflow(define, folder):
     define()
 
