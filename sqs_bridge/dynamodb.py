@@ -11,8 +11,8 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 Item = dict[str, Any]
 
-#: Of numbers that it holds.
-LARGEST = Decimal("9.9999999999999999999999999999999999999E+125")
+#: About the largest number that a table holds; emulators refuse the very largest.
+LARGEST = Decimal("9E+125")
 
 NAME = re.compile(r"#(\w+)")
 VALUE = re.compile(r":(\w+)")

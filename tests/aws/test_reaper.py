@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fault_proxy import FaultProxy, lose_answer, operation
@@ -166,7 +167,8 @@ async def test_a_task_that_cannot_be_written_keeps_no_other_from_its_end(
     overdue = {} if is_old else {"give_up_at": then - 1}
     for number in range(4):
         spoilt = {"fence": "many"} if number == 2 else {}
-        task_id = f"spoilt-{is_old}-{number}"
+        # Each of its own: a refusal is logged once for each task.
+        task_id = f"spoilt-{number}-{uuid4()}"
         deployment.accept(task_id, created_at=then + number, **overdue, **spoilt)
 
     for _ in range(2):
