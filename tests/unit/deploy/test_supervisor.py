@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -60,6 +61,8 @@ class Parent:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # The tests themselves may run under nohup.
+                preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
             )
 
     @property
