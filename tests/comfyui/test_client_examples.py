@@ -31,7 +31,7 @@ PROGRAMS = {
 NO_NODE = "NOT TESTED: the README's example in JavaScript needs a Node 18 or newer"
 SECRET = "uak_of-the-examples"
 KEYS = f"examples:submit+read:{sha256(SECRET.encode()).hexdigest()}"
-PHOTO = "photos/一.png"
+PHOTO = "images/photos/一.png"
 END_SECONDS = 90
 
 
