@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
+
+from unified_api.jobs.job import Job
+from unified_api.jobs.links import Link
+from unified_api.jobs.prompt import Progress
+from unified_api.routes.view import view
 
 DEEP: Any = "bottom"
 for _ in range(200):
@@ -22,3 +28,10 @@ def as_numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: as_numbers(each) for name, each in value.items()}
     return [as_numbers(each) for each in value] if isinstance(value, list) else value
+
+
+def shown(job: Job, progress: Progress | None = None) -> Any:
+    """A job as a caller reads it, as JSON."""
+    links = [Link("http://a.example/b") for _ in job.outputs]
+    text = view(job, progress or Progress(), links, "http://here").model_dump_json()
+    return json.loads(text.encode())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 from unified_api.jobs.errors import UnknownJob
 from unified_api.jobs.job import Job, Status
-from unified_api.jobs.links import Link
-from unified_api.jobs.prompt import Progress
 from unified_api.jobs.selection import Selection
 from unified_api.jobs.store import Store
-from unified_api.routes.view import view
+
+from ...common.hostile import shown
 
 NOW = 1_700_000_000.0
 NO_TEXT = "CAST(x'ff' AS TEXT)"
@@ -46,12 +44,6 @@ def damage(path, job_id, change):
         for statement in UNINDEXED if change == DAMAGE["document of bytes"] else ():
             db.execute(statement)
         db.execute(f"UPDATE jobs SET {change} WHERE job_id = ?", (job_id,))
-
-
-def shown(job):
-    """As a caller reads it, as JSON."""
-    links = [Link("http://a.example/b") for _ in job.outputs]
-    return json.loads(view(job, Progress(), links, "http://here").model_dump_json())
 
 
 async def listed(store):

@@ -9,12 +9,9 @@ from contextlib import closing
 import pytest
 from unified_api.jobs.errors import UnknownJob, UnreadableRecord
 from unified_api.jobs.job import Job, Status
-from unified_api.jobs.links import Link
-from unified_api.jobs.prompt import Progress
 from unified_api.jobs.store import Store
-from unified_api.routes.view import view
 
-from ...common.hostile import NUMBERS, OBJECTS, TEXTS, TIMES
+from ...common.hostile import NUMBERS, OBJECTS, TEXTS, TIMES, shown
 
 DAMAGE = {
     **dict.fromkeys(("created_at", "deadline", "give_up_at", "started_at", "finished_at"), TIMES),
@@ -48,12 +45,6 @@ async def store(path):
 def change(path, job_id, document):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("UPDATE jobs SET document = ? WHERE job_id = ?", (document, job_id))
-
-
-def shown(job, progress=None):
-    """As a caller reads it, as JSON."""
-    links = [Link("http://a.example/b") for _ in job.outputs]
-    return json.loads(view(job, progress or Progress(), links, "http://here").model_dump_json())
 
 
 async def submitted(bench, engine, count):

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from unified_api.jobs.errors import UnreadableRecord
 from unified_api.jobs.job import Job, Status
-from unified_api.jobs.links import Link
-from unified_api.routes.view import view
 from unified_api.sqs_bridge.message import MalformedTask, TaskMessage
 from unified_api.sqs_bridge.task_item import new_item, record_of, remains_of
 
+from ...common import hostile
 from ...common.hostile import DEEP, NUMBERS, OBJECTS, TEXTS, TIMES
 
 TIME_NAMES = ("created_at", "started_at", "finished_at", "lease_until", "give_up_at", "updated_at")
@@ -42,14 +41,12 @@ def item(**more: Any) -> dict[str, Any]:
 
 
 def shown(item: dict[str, Any]) -> Any:
-    """As a caller reads it, as JSON."""
+    """The task as a caller reads it."""
     record = record_of(item)
     assert isinstance(record.sequence, int)
     assert isinstance(record.fence, int)
     assert isinstance(record.held_until, float)
-    links = [Link("http://a.example/b") for _ in record.job.outputs]
-    text = view(record.job, record.progress, links, "http://here").model_dump_json()
-    return json.loads(text.encode())
+    return hostile.shown(record.job, record.progress)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
